@@ -1,0 +1,149 @@
+"""Posteriors q(z given x): what an encoder's parameters mean."""
+
+import abc
+import math
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+
+class Posterior(keras.layers.Layer, abc.ABC):
+    """Turns an encoder's output into a distribution over the latents.
+
+    It is a layer so that Keras saves it, but it is never called: an encoder asks it how wide its
+    last layer must be (`params_size`), and a VAE asks it for the distribution.
+    """
+
+    def __init__(self, *, name: str | None = None):
+        # Float32 whatever the global policy: TFP's ops must not meet two dtypes.
+        super().__init__(name=name, dtype="float32")
+        self.built = True
+
+    @abc.abstractmethod
+    def params_size(self, latent_dim: int) -> int:
+        """Returns how many parameters describe `latent_dim` latents."""
+
+    @abc.abstractmethod
+    def distribution(self, params: tf.Tensor) -> tfd.Distribution:
+        """Returns q(z given x).
+
+        Args:
+            params: Output of the encoder. Shape (batch, params_size(latent_dim)).
+
+        Returns:
+            A distribution with batch shape (batch,) and event shape (latent_dim,).
+        """
+
+    def get_config(self) -> dict:
+        """Returns exactly the constructor's arguments."""
+        return {"name": self.name}
+
+
+class _Normal(Posterior):
+    """A normal whose log-scale is bounded smoothly, so that no finite input gives inf or 0."""
+
+    def __init__(self, *, max_log_scale: float = 6.0, name: str | None = None):
+        super().__init__(name=name)
+        if not 0.0 < max_log_scale <= 40.0:
+            raise ValueError(
+                "`max_log_scale` should be in (0, 40], where float32 still holds its square. "
+                f"Received: max_log_scale={max_log_scale!r}."
+            )
+        self.max_log_scale = float(max_log_scale)
+
+    def _scale(self, raw):
+        # Close to exp(raw) around 0, with a gradient everywhere.
+        return tf.exp(self.max_log_scale * tf.tanh(raw / self.max_log_scale))
+
+    def get_config(self):
+        return {"max_log_scale": self.max_log_scale, **super().get_config()}
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class DiagonalNormal(_Normal):
+    """The mean-field posterior, q(z given x) = N(z; loc(x), diag(scale(x)^2)).
+
+    The encoder gives `loc` and a raw log-scale per latent; the log-scale is
+    `m * tanh(raw / m)` with `m = max_log_scale`, close to `raw` near 0 and never beyond `m`.
+
+    Args:
+        max_log_scale: Bound of the absolute log-scale, in (0, 40].
+
+    Shapes:
+        `distribution(params)`: params (batch, 2 * latent_dim); event (latent_dim,).
+
+    Example:
+
+    >>> posterior = DiagonalNormal()
+    >>> posterior.params_size(16)
+    32
+    >>> posterior.distribution(tf.zeros((5, 32))).stddev().shape.as_list()
+    [5, 16]
+
+    References:
+        Kingma and Welling 2014, "Auto-Encoding Variational Bayes", equation 9.
+    """
+
+    def params_size(self, latent_dim):
+        return 2 * latent_dim
+
+    def distribution(self, params):
+        loc, raw = tf.split(tf.cast(params, tf.float32), 2, axis=-1)
+        return tfd.MultivariateNormalDiag(loc, self._scale(raw), name="posterior")
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class FullCovarianceNormal(_Normal):
+    """A posterior whose latents may be correlated, q(z given x) = N(z; loc(x), L(x) L(x)^T).
+
+    The encoder gives `loc`, the raw logarithms of L's diagonal (bounded as in `DiagonalNormal`)
+    and the entries of L below it. It costs `latent_dim^2 / 2` outputs; for up to some tens of
+    latents it closes part of the gap that the mean-field posterior leaves.
+
+    Args:
+        max_log_scale: Bound of the absolute logarithm of L's diagonal, in (0, 40].
+
+    Shapes:
+        `distribution(params)`: params (batch, latent_dim * (latent_dim + 3) / 2);
+        event (latent_dim,).
+
+    Example:
+
+    >>> FullCovarianceNormal().params_size(16)
+    152
+
+    References:
+        Kingma and Welling 2019, "An Introduction to Variational Autoencoders", section 2.5.1.
+    """
+
+    def params_size(self, latent_dim):
+        return latent_dim * (latent_dim + 3) // 2
+
+    def distribution(self, params):
+        latent_dim = self._latent_dim(params.shape[-1])
+        num_below = latent_dim * (latent_dim - 1) // 2
+        loc, raw, below = tf.split(
+            tf.cast(params, tf.float32), [latent_dim, latent_dim, num_below], axis=-1
+        )
+        # Row by row: the entries below the diagonal, with zeros on it and above.
+        row, column = tf.unstack(
+            tf.constant([(i, j) for i in range(latent_dim) for j in range(latent_dim)]), axis=1
+        )
+        index = tf.where(column < row, row * (row - 1) // 2 + column, num_below)
+        padded = tf.concat([below, tf.zeros_like(loc[..., :1])], axis=-1)
+        strict = tf.gather(padded, index, axis=-1)
+        shape = tf.concat([tf.shape(loc), [latent_dim]], axis=0)
+        scale_tril = tf.linalg.set_diag(tf.reshape(strict, shape), self._scale(raw))
+        return tfd.MultivariateNormalTriL(loc, scale_tril, name="posterior")
+
+    def _latent_dim(self, params_size):
+        latent_dim = (math.isqrt(9 + 8 * params_size) - 3) // 2
+        if self.params_size(latent_dim) != params_size:
+            raise ValueError(
+                "`params` should have latent_dim * (latent_dim + 3) / 2 entries in the last axis. "
+                f"Received: params.shape[-1]={params_size}."
+            )
+        return latent_dim

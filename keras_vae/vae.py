@@ -1,0 +1,440 @@
+"""The engine: a variational autoencoder put together from independent parts."""
+
+import math
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.checks import check_data
+from keras_vae.distributions import (
+    Bernoulli,
+    DiagonalNormal,
+    Likelihood,
+    Posterior,
+    Prior,
+    StandardNormal,
+    kl_divergence,
+)
+from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
+from keras_vae.random import fixed_seed, replica_seed
+
+tfd = tfp.distributions
+
+# What scoring decodes at a time: so many examples, and so many values of the data in all.
+_MAX_SCORE_BATCH = 64
+_VALUES_PER_PASS = 2**20
+
+
+@keras.saving.register_keras_serializable("keras_vae")
+class VAE(keras.Model):
+    """A variational autoencoder: encoder, decoder, and four parts that can each be swapped.
+
+    An encoder maps x to the parameters of a posterior q(z given x), a decoder maps z to those of a
+    likelihood p(x given z), and training maximises the evidence lower bound
+
+        ELBO(x) = E_q[log p(x given z)] - KL(q(z given x) || p(z)) <= log p(x)
+
+    or whatever else the objective makes of it. It is a `keras.Model`: `compile`, `fit`, `evaluate`,
+    `predict` (reconstructions), callbacks, `.keras` files and `tf.distribute` work as ever. The
+    loss is the objective's, so `compile` takes none, and labels given to `fit` are ignored.
+
+    Args:
+        encoder: Model from (batch, *event_shape) to the posterior's parameters.
+        decoder: Model from (batch, latent_dim) to the likelihood's parameters.
+        prior: p(z); a `StandardNormal` if not given.
+        posterior: Meaning of the encoder's output; a `DiagonalNormal` if not given.
+        likelihood: Meaning of the decoder's output; a `Bernoulli` if not given.
+        objective: What training minimises; an `ELBO` if not given.
+
+    Attributes:
+        latent_dim: Number of latents.
+        event_shape: Shape of one example.
+        step: Optimizer steps taken so far, saved with the weights. Schedules count with it.
+
+    Call arguments:
+        x: Data. Shape (batch, *event_shape).
+        training: Whether layers such as dropout are active.
+
+    Shapes:
+        Output: reconstructions, (batch, *event_shape).
+
+    Raises:
+        ValueError: If the networks do not fit each other or the parts.
+
+    Example:
+
+    >>> from keras_vae.networks import dense_decoder, dense_encoder
+    >>> vae = VAE(dense_encoder((8, 8, 1), 2), dense_decoder(2, (8, 8, 1)))
+    >>> vae.compile("adam")
+    >>> history = vae.fit(tf.zeros((4, 8, 8, 1)), verbose=0)
+    >>> sorted(history.history)
+    ['elbo', 'kl', 'loss', 'reconstruction']
+
+    References:
+        Kingma and Welling 2014, "Auto-Encoding Variational Bayes".
+        Rezende et al. 2014, "Stochastic Backpropagation and Approximate Inference in Deep
+        Generative Models".
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: keras.Model,
+        *,
+        prior: Prior | None = None,
+        posterior: Posterior | None = None,
+        likelihood: Likelihood | None = None,
+        objective: Objective | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.event_shape = tuple(encoder.input_shape[1:])
+        self.latent_dim = decoder.input_shape[-1]
+        self.prior = prior or StandardNormal(self.latent_dim)
+        self.posterior = posterior or DiagonalNormal()
+        self.likelihood = likelihood or Bernoulli()
+        self.objective = objective or ELBO()
+        self._check_parts()
+        if not self.likelihood.built:
+            self.likelihood.build(self.event_shape)
+        self.seed_generator = keras.random.SeedGenerator()
+        self._running_means = [
+            keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
+        ]
+        # Keras compares the ELBO by this, so that `EarlyStopping("val_elbo")` knows that up is good.
+        self._running_means[1]._direction = "up"
+        self._evaluate_elbo = tf.function(self._elbo, reduce_retracing=True)
+        self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
+        self.build((None, *self.event_shape))
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the step counter; the networks come built."""
+        self.step = self.add_weight(
+            name="step",
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    # Distributions
+
+    def encode(self, x: tf.Tensor) -> tfd.Distribution:
+        """Returns q(z given x): batch shape (batch,), event shape (latent_dim,).
+
+        Raises:
+            ValueError: If `x` has the wrong shape or values that the likelihood does not allow.
+        """
+        return self._encode(self._prepare(x))
+
+    def decode(self, z: tf.Tensor) -> tfd.Distribution:
+        """Returns p(x given z) for z of shape (..., latent_dim): batch shape (...).
+
+        Raises:
+            ValueError: If the last axis of `z` is not `latent_dim` long.
+        """
+        z = tf.convert_to_tensor(z, tf.float32)
+        if z.shape.rank == 0 or z.shape[-1] != self.latent_dim:
+            raise ValueError(
+                f"`z` should have shape (..., {self.latent_dim}). Received: shape={z.shape}."
+            )
+        return self._decode(z)
+
+    # Images
+
+    def reconstruct(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the mean of p(x given z) at the posterior's mean, (batch, *event_shape)."""
+        return self(self._prepare(x), training=False)
+
+    def sample(self, num_samples: int, seed: int | None = None) -> tf.Tensor:
+        """Returns the means of p(x given z) for z from the prior.
+
+        Args:
+            num_samples: How many, at least 1.
+            seed: Any integer; the same one gives the same images.
+
+        Returns:
+            Shape (num_samples, *event_shape).
+        """
+        if num_samples < 1:
+            raise ValueError(
+                f"`num_samples` should be at least 1. Received: num_samples={num_samples}."
+            )
+        z = self.prior.distribution().sample(num_samples, seed=fixed_seed(seed))
+        return self._decode(z).mean()
+
+    def interpolate(self, x_start: tf.Tensor, x_end: tf.Tensor, num_steps: int = 10) -> tf.Tensor:
+        """Decodes points on the straight lines between the posterior means of pairs of examples.
+
+        Args:
+            x_start: Shape (batch, *event_shape).
+            x_end: Shape (batch, *event_shape).
+            num_steps: Points per pair, both ends included, at least 2.
+
+        Returns:
+            Shape (batch, num_steps, *event_shape).
+        """
+        if num_steps < 2:
+            raise ValueError(f"`num_steps` should be at least 2. Received: num_steps={num_steps}.")
+        start, end = self.encode(x_start).mean(), self.encode(x_end).mean()
+        weight = tf.linspace(0.0, 1.0, num_steps)[:, tf.newaxis]
+        z = (1.0 - weight) * start[:, tf.newaxis] + weight * end[:, tf.newaxis]
+        return self._decode(z).mean()
+
+    # Scores
+
+    def elbo(self, x: tf.Tensor, num_samples: int = 1, seed: int | None = None) -> tf.Tensor:
+        """Estimates the evidence lower bound of each example, whatever the objective's weights.
+
+        Args:
+            x: Data. Shape (batch, *event_shape). It is worked through in pieces.
+            num_samples: Latent samples per example, at least 1.
+            seed: Any integer; the same one gives the same estimate.
+
+        Returns:
+            Nats per example. Shape (batch,).
+        """
+        return self._score(self._evaluate_elbo, x, num_samples, seed)
+
+    def log_likelihood(
+        self, x: tf.Tensor, num_samples: int = 1000, seed: int | None = None
+    ) -> tf.Tensor:
+        """Estimates log p(x) of each example by importance sampling from the posterior.
+
+            log p(x) >= E[log 1/K sum_k p(x, z_k) / q(z_k given x)],    z_k ~ q(z given x)
+
+        The estimate is biased downwards and tightens as the number K of samples grows.
+
+        Args:
+            x: Data. Shape (batch, *event_shape). It is worked through in pieces.
+            num_samples: K, at least 1. Memory does not grow with it.
+            seed: Any integer; the same one gives the same estimate.
+
+        Returns:
+            Nats per example. Shape (batch,).
+
+        References:
+            Burda et al. 2016, "Importance Weighted Autoencoders", equation 8.
+        """
+        return self._score(self._evaluate_log_likelihood, x, num_samples, seed)
+
+    # Keras
+
+    def call(self, x, training=False):
+        posterior = self._encode(x, training)
+        return self._decode(posterior.mean(), training).mean()
+
+    def compile(self, optimizer="adam", **kwargs) -> None:
+        """Configures training, as in Keras, but for the loss: the objective is the loss.
+
+        Args:
+            optimizer: Any Keras optimizer.
+            **kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`.
+
+        Raises:
+            ValueError: If a loss or metrics are given.
+        """
+        for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(argument) is not None:
+                raise ValueError(
+                    "A VAE is trained on its objective and reports loss, elbo, reconstruction and "
+                    f"kl by itself: leave `{argument}` out, and choose the objective when you "
+                    f"construct it. Received: {argument}={kwargs[argument]!r}."
+                )
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles as a saved model was compiled, and makes room for its optimizer's state."""
+        given = keras.saving.deserialize_keras_object(config)
+        self.compile(**{key: value for key, value in given.items() if value is not None})
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running means of loss, elbo, reconstruction and kl, in nats per example."""
+        return self._running_means
+
+    def fit(self, x=None, *args, validation_data=None, **kwargs):
+        """Trains as `keras.Model.fit` does, once the data has been checked."""
+        if isinstance(validation_data, tf.data.Dataset):
+            validation_data = self._checked(validation_data)
+        elif isinstance(validation_data, list | tuple):
+            validation_data = (self._checked(validation_data[0]), *validation_data[1:])
+        elif validation_data is not None:
+            validation_data = (self._checked(validation_data),)
+        return super().fit(self._checked(x), *args, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
+        return super().evaluate(self._checked(x), *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """Reconstructs as `keras.Model.predict` does, once the data has been checked."""
+        return super().predict(self._checked(x), *args, **kwargs)
+
+    def train_step(self, data):
+        """Takes one optimizer step on a batch; returns the running means."""
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            losses = self._objective_losses(x, training=True)
+            # The optimizer sums over replicas, so each gives its share of the global mean.
+            loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / _global_batch_size(x)
+            if self.losses:
+                loss += tf.add_n(self.losses) / tf.distribute.get_strategy().num_replicas_in_sync
+            loss = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply(gradients, self.trainable_weights)
+        self.step.assign_add(1)
+        return self._track(losses, sample_weight)
+
+    def test_step(self, data):
+        """Scores one batch; returns the running means."""
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return self._track(self._objective_losses(x, training=False), sample_weight)
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments, serialized."""
+        return self.parts_config(
+            "encoder", "decoder", "prior", "posterior", "likelihood", "objective"
+        )
+
+    def parts_config(self, *parts: str) -> dict:
+        """Returns the named attributes serialized, with the name and the dtype policy."""
+        config = {
+            part: keras.saving.serialize_keras_object(getattr(self, part)) for part in parts
+        }
+        return {**config, "name": self.name, "dtype": self.dtype_policy.name}
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "VAE":
+        """Rebuilds the model from `get_config()`, with fresh weights."""
+        arguments = {
+            key: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+            for key, value in config.items()
+        }
+        return cls(**arguments)
+
+    # Behind the scenes: no checks from here on, x is float32, and everything can be traced.
+
+    def _encode(self, x, training=False):
+        return self.posterior.distribution(self.encoder(x, training=training))
+
+    def _decode(self, z, training=False):
+        # The decoder sees one batch axis, whatever the axes in front of the latents.
+        params = self.decoder(tf.reshape(z, (-1, self.latent_dim)), training=training)
+        shape = tf.concat([tf.shape(z)[:-1], tf.shape(params)[1:]], axis=0)
+        params = tf.ensure_shape(
+            tf.reshape(params, shape), (*z.shape[:-1], *self.decoder.output_shape[1:])
+        )
+        return self.likelihood.distribution(params)
+
+    def _infer(self, x, posterior, num_samples, seed, training=False):
+        z = posterior.sample(num_samples, seed=seed)
+        prior, likelihood = self.prior.distribution(), self._decode(z, training)
+        return Inference(x, z, posterior, prior, likelihood)
+
+    def _objective_losses(self, x, training) -> Losses:
+        seed = replica_seed(self.seed_generator)
+        x = tf.cast(x, tf.float32)
+        posterior = self._encode(x, training)
+        inference = self._infer(x, posterior, self.objective.num_samples, seed, training)
+        return self.objective(inference, tf.convert_to_tensor(self.step))
+
+    def _track(self, losses, sample_weight):
+        values = (losses.loss, losses.elbo, losses.reconstruction, losses.kl)
+        for tracker, value in zip(self._running_means, values, strict=True):
+            tracker.update_state(value, sample_weight)
+        return {tracker.name: tracker.result() for tracker in self._running_means}
+
+    def _score(self, function, x, num_samples, seed):
+        if num_samples < 1:
+            raise ValueError(
+                f"`num_samples` should be at least 1. Received: num_samples={num_samples}."
+            )
+        x, seed, scores = self._prepare(x), fixed_seed(seed), []
+        decodes = max(1, _VALUES_PER_PASS // math.prod(self.event_shape))
+        batch_size = min(_MAX_SCORE_BATCH, decodes, len(x))
+        samples_per_pass = min(num_samples, max(1, decodes // batch_size))
+        for start in range(0, len(x), batch_size):
+            batch = x[start : start + batch_size]
+            # The last batch is filled up, so that one compiled function serves all.
+            padding = tf.repeat(batch[:1], batch_size - len(batch), axis=0)
+            score = function(
+                tf.concat([batch, padding], axis=0),
+                tf.constant(num_samples),
+                samples_per_pass,
+                tf.random.experimental.stateless_fold_in(seed, start),
+            )
+            scores.append(score[: len(batch)])
+        return tf.concat(scores, axis=0)
+
+    def _elbo(self, x, *sampling):
+        def term(inference):
+            _, z, posterior, prior, likelihood = inference
+            return likelihood.log_prob(x) - kl_divergence(posterior, prior, z)
+
+        return tf.reduce_mean(self._over_samples(term, x, *sampling), axis=0)
+
+    def _log_likelihood(self, x, num_samples, *sampling):
+        weights = self._over_samples(log_weights, x, num_samples, *sampling)
+        return tf.reduce_logsumexp(weights, axis=0) - tf.math.log(tf.cast(num_samples, tf.float32))
+
+    def _over_samples(self, term, x, num_samples, samples_per_pass, seed):
+        """Returns a term of each latent sample, (num_samples, batch), some samples at a time."""
+        posterior = self._encode(x)
+
+        def one_pass(start):
+            pass_seed = tf.random.experimental.stateless_fold_in(seed, start)
+            return term(self._infer(x, posterior, samples_per_pass, pass_seed))
+
+        starts = tf.range(0, num_samples, samples_per_pass)
+        terms = tf.map_fn(
+            one_pass, starts, parallel_iterations=1, fn_output_signature=tf.float32
+        )
+        return tf.reshape(terms, (-1, tf.shape(x)[0]))[:num_samples]
+
+    def _prepare(self, x):
+        return tf.cast(tf.convert_to_tensor(self._checked(x)), tf.float32)
+
+    def _checked(self, x):
+        return check_data(x, self.event_shape, self.likelihood.support)
+
+    def _check_parts(self):
+        expected = self.posterior.params_size(self.latent_dim)
+        if self.encoder.output_shape != (None, expected):
+            raise ValueError(
+                f"The encoder's output should have shape (batch, {expected}) for "
+                f"{self.latent_dim} latents and a {type(self.posterior).__name__}. "
+                f"Received: encoder.output_shape={self.encoder.output_shape}."
+            )
+        *axes, channels = self.event_shape
+        expected = (None, *axes, channels * self.likelihood.params_size())
+        if self.decoder.output_shape != expected:
+            raise ValueError(
+                f"The decoder's output should have shape {expected} for data of shape "
+                f"{self.event_shape} and a {type(self.likelihood).__name__}. "
+                f"Received: decoder.output_shape={self.decoder.output_shape}."
+            )
+        if self.prior.latent_dim != self.latent_dim:
+            raise ValueError(
+                "The prior should have as many latents as the decoder takes, "
+                f"{self.latent_dim}. Received: prior.latent_dim={self.prior.latent_dim}."
+            )
+
+
+def _weighted(values, sample_weight):
+    return values if sample_weight is None else values * tf.cast(sample_weight, values.dtype)
+
+
+def _global_batch_size(x):
+    """Returns the number of examples on all replicas together, which may differ in their share."""
+    batch_size = tf.cast(tf.shape(x)[0], tf.float32)
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return batch_size
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, batch_size)
