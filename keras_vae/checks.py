@@ -1,9 +1,9 @@
 """Checks of the data that a VAE is given, before any of it reaches the network."""
 
-import math
-
 import numpy as np
 import tensorflow as tf
+
+_SCALE_HINT = " Scale it: `images.astype('float32') / 255`."
 
 
 def check_data(data, event_shape: tuple[int, ...], support: tuple[float, float]):
@@ -44,16 +44,15 @@ def _check_dataset(dataset, event_shape, support):
         raise ValueError("The data set should hold at least one batch. Received: an empty one.")
 
     def check(*element):
-        images = element[0][0] if isinstance(element[0], tuple) else element[0]
-        values = tf.cast(images, tf.float32)
-        low, high = support
-        good = tf.reduce_all(tf.math.is_finite(values) & (values >= low) & (values <= high))
-        message = _range_message(support)
-        assertion = tf.debugging.Assert(
-            good, [message, tf.reduce_min(values), "to", tf.reduce_max(values)]
-        )
-        with tf.control_dependencies([assertion]):
-            return tf.nest.map_structure(tf.identity, element if len(element) > 1 else element[0])
+        values = tf.cast(element[0], tf.float32)
+        smallest, largest = tf.reduce_min(values), tf.reduce_max(values)
+        is_pixels = (smallest >= 0) & (largest <= 255) & (support == (0.0, 1.0))
+        hint = tf.where(is_pixels, _SCALE_HINT, "")
+        message = tf.strings.format("Received: values from {} to {}.", (smallest, largest)) + hint
+        tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(values)), ["Data should be finite."])
+        good = (smallest >= support[0]) & (largest <= support[1])
+        tf.debugging.Assert(good, [f"{_range(support)} " + message])
+        return element if len(element) > 1 else element[0]
 
     return dataset.map(check)
 
@@ -62,18 +61,14 @@ def _check_shape(shape, event_shape):
     shape = tf.TensorShape(shape)
     expected = tf.TensorShape((None, *event_shape))
     if not shape.is_compatible_with(expected):
-        message = (
-            f"Data should have shape {_show(expected)}. Received: shape={_show(shape)}."
-        )
-        if shape.rank == len(event_shape) and event_shape[-1] == 1:
+        message = f"Data should have shape {_show(expected)}. Received: shape={_show(shape)}."
+        if shape.is_compatible_with(event_shape):
+            message += " Batch it; for one example, `images[np.newaxis]`."
+        elif event_shape[-1] == 1 and shape.is_compatible_with((None, *event_shape[:-1])):
             message += " For one channel, add the axis: `images[..., np.newaxis]`."
-        elif shape.rank == len(event_shape):
-            message += " For one example, add the axis: `images[np.newaxis]`."
         raise ValueError(message)
     if shape.rank and shape[0] == 0:
-        raise ValueError(
-            f"Data should hold at least one example. Received: shape={_show(shape)}."
-        )
+        raise ValueError(f"Data should hold at least one example. Received: shape={_show(shape)}.")
 
 
 def _show(shape):
@@ -92,16 +87,11 @@ def _check_values(values, support):
             "such as a division by zero leaves behind."
         )
     if smallest < support[0] or largest > support[1]:
-        message = f"{_range_message(support)} {smallest:g} to {largest:g}."
+        message = f"{_range(support)} Received: values from {smallest:g} to {largest:g}."
         if support == (0.0, 1.0) and smallest >= 0 and largest <= 255:
-            message += " Scale it: `images.astype('float32') / 255`."
+            message += _SCALE_HINT
         raise ValueError(message)
 
 
-def _range_message(support):
-    if not math.isfinite(support[0]):
-        return "Data should be finite. Received: values of"
-    return (
-        f"Data should lie in [{support[0]:g}, {support[1]:g}] for this likelihood. "
-        "Received: values from"
-    )
+def _range(support):
+    return f"Data should lie in [{support[0]:g}, {support[1]:g}] for this likelihood."

@@ -105,8 +105,6 @@ class VAE(keras.Model):
         self._running_means = [
             keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
         ]
-        # Keras compares the ELBO by this, so that `EarlyStopping("val_elbo")` knows that up is good.
-        self._running_means[1]._direction = "up"
         self._evaluate_elbo = tf.function(self._elbo, reduce_retracing=True)
         self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
         self.build((None, *self.event_shape))
@@ -138,7 +136,7 @@ class VAE(keras.Model):
         Raises:
             ValueError: If the last axis of `z` is not `latent_dim` long.
         """
-        z = tf.convert_to_tensor(z, tf.float32)
+        z = tf.cast(z, tf.float32)
         if z.shape.rank == 0 or z.shape[-1] != self.latent_dim:
             raise ValueError(
                 f"`z` should have shape (..., {self.latent_dim}). Received: shape={z.shape}."
@@ -247,19 +245,20 @@ class VAE(keras.Model):
                     f"construct it. Received: {argument}={kwargs[argument]!r}."
                 )
         super().compile(optimizer=optimizer, **kwargs)
+        # At once, so that a saved model has its optimizer's state, trained already or not.
+        self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config: dict) -> None:
-        """Compiles as a saved model was compiled, and makes room for its optimizer's state."""
+        """Compiles as a saved model was compiled."""
         given = keras.saving.deserialize_keras_object(config)
         self.compile(**{key: value for key, value in given.items() if value is not None})
-        self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The running means of loss, elbo, reconstruction and kl, in nats per example."""
         return self._running_means
 
-    def fit(self, x=None, *args, validation_data=None, **kwargs):
+    def fit(self, x=None, *args, callbacks=None, validation_data=None, **kwargs):
         """Trains as `keras.Model.fit` does, once the data has been checked."""
         if isinstance(validation_data, tf.data.Dataset):
             validation_data = self._checked(validation_data)
@@ -267,7 +266,10 @@ class VAE(keras.Model):
             validation_data = (self._checked(validation_data[0]), *validation_data[1:])
         elif validation_data is not None:
             validation_data = (self._checked(validation_data),)
-        return super().fit(self._checked(x), *args, validation_data=validation_data, **kwargs)
+        for callback in keras.tree.flatten(callbacks):
+            self._set_direction(callback)
+        kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
+        return super().fit(self._checked(x), *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
@@ -276,6 +278,11 @@ class VAE(keras.Model):
     def predict(self, x, *args, **kwargs):
         """Reconstructs as `keras.Model.predict` does, once the data has been checked."""
         return super().predict(self._checked(x), *args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        """Exports as `keras.Model.export` does: from data to reconstructions."""
+        self(tf.zeros((1, *self.event_shape)))  # Keras exports only what has been called.
+        return super().export(*args, **kwargs)
 
     def train_step(self, data):
         """Takes one optimizer step on a batch; returns the running means."""
@@ -305,9 +312,7 @@ class VAE(keras.Model):
 
     def parts_config(self, *parts: str) -> dict:
         """Returns the named attributes serialized, with the name and the dtype policy."""
-        config = {
-            part: keras.saving.serialize_keras_object(getattr(self, part)) for part in parts
-        }
+        config = {part: keras.saving.serialize_keras_object(getattr(self, part)) for part in parts}
         return {**config, "name": self.name, "dtype": self.dtype_policy.name}
 
     @classmethod
@@ -351,6 +356,13 @@ class VAE(keras.Model):
             tracker.update_state(value, sample_weight)
         return {tracker.name: tracker.result() for tracker in self._running_means}
 
+    def _set_direction(self, callback):
+        # Keras knows which way is better only for the metrics given to `compile`.
+        name = str(getattr(callback, "monitor", None)).removeprefix("val_")
+        is_ours = name in [tracker.name for tracker in self._running_means]
+        if is_ours and getattr(callback, "mode", None) == "auto":
+            callback.mode = "max" if name == "elbo" else "min"
+
     def _score(self, function, x, num_samples, seed):
         if num_samples < 1:
             raise ValueError(
@@ -393,9 +405,7 @@ class VAE(keras.Model):
             return term(self._infer(x, posterior, samples_per_pass, pass_seed))
 
         starts = tf.range(0, num_samples, samples_per_pass)
-        terms = tf.map_fn(
-            one_pass, starts, parallel_iterations=1, fn_output_signature=tf.float32
-        )
+        terms = tf.map_fn(one_pass, starts, parallel_iterations=1, fn_output_signature=tf.float32)
         return tf.reshape(terms, (-1, tf.shape(x)[0]))[:num_samples]
 
     def _prepare(self, x):
@@ -405,6 +415,18 @@ class VAE(keras.Model):
         return check_data(x, self.event_shape, self.likelihood.support)
 
     def _check_parts(self):
+        kinds = {
+            "prior": Prior,
+            "posterior": Posterior,
+            "likelihood": Likelihood,
+            "objective": Objective,
+        }
+        for name, kind in kinds.items():
+            part = getattr(self, name)
+            if not isinstance(part, kind):
+                raise ValueError(
+                    f"`{name}` should be of class {kind.__name__}. Received: {name}={part!r}."
+                )
         expected = self.posterior.params_size(self.latent_dim)
         if self.encoder.output_shape != (None, expected):
             raise ValueError(
@@ -419,6 +441,12 @@ class VAE(keras.Model):
                 f"The decoder's output should have shape {expected} for data of shape "
                 f"{self.event_shape} and a {type(self.likelihood).__name__}. "
                 f"Received: decoder.output_shape={self.decoder.output_shape}."
+            )
+        if self.likelihood.built and self.likelihood.event_ndims != len(self.event_shape):
+            raise ValueError(
+                "The likelihood serves data with as many axes as it was first used with, "
+                f"{self.likelihood.event_ndims}: give this model one of its own. "
+                f"Received: event_shape={self.event_shape}."
             )
         if self.prior.latent_dim != self.latent_dim:
             raise ValueError(

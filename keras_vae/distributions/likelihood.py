@@ -170,6 +170,7 @@ class SharedScaleNormal(Likelihood):
             name="log_scale",
             shape=(),
             initializer=keras.initializers.Constant(math.log(self.initial_scale)),
+            autocast=False,
         )
 
     def _values(self, params):

@@ -124,19 +124,11 @@ class FullCovarianceNormal(_Normal):
 
     def distribution(self, params):
         latent_dim = self._latent_dim(params.shape[-1])
-        num_below = latent_dim * (latent_dim - 1) // 2
-        loc, raw, below = tf.split(
-            tf.cast(params, tf.float32), [latent_dim, latent_dim, num_below], axis=-1
-        )
-        # Row by row: the entries below the diagonal, with zeros on it and above.
-        row, column = tf.unstack(
-            tf.constant([(i, j) for i in range(latent_dim) for j in range(latent_dim)]), axis=1
-        )
-        index = tf.where(column < row, row * (row - 1) // 2 + column, num_below)
-        padded = tf.concat([below, tf.zeros_like(loc[..., :1])], axis=-1)
-        strict = tf.gather(padded, index, axis=-1)
-        shape = tf.concat([tf.shape(loc), [latent_dim]], axis=0)
-        scale_tril = tf.linalg.set_diag(tf.reshape(strict, shape), self._scale(raw))
+        loc, entries = tf.split(tf.cast(params, tf.float32), [latent_dim, -1], axis=-1)
+        raw = tfp.math.fill_triangular(entries)
+        # Not `set_diag`: XLA has no gradient of it for batches of unknown size.
+        below = raw - tf.linalg.band_part(raw, 0, 0)
+        scale_tril = below + tf.linalg.diag(self._scale(tf.linalg.diag_part(raw)))
         return tfd.MultivariateNormalTriL(loc, scale_tril, name="posterior")
 
     def _latent_dim(self, params_size):

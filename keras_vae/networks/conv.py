@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_vae.distributions import Bernoulli, DiagonalNormal, Likelihood, Posterior
-from keras_vae.networks.shapes import check_event_shape, check_sizes
+from keras_vae.networks.shapes import check_event_shape, check_size, check_sizes
 
 
 def conv_encoder(
@@ -46,7 +46,8 @@ def conv_encoder(
     inputs = keras.Input(event_shape, name="x")
     hidden = inputs
     for level_filters in filters:
-        hidden = _conv(event_shape, level_filters, strides=2, activation="relu", dtype=dtype)(hidden)
+        layer = keras.layers.Conv1D if len(event_shape) == 2 else keras.layers.Conv2D
+        hidden = layer(level_filters, 3, 2, padding="same", activation="relu", dtype=dtype)(hidden)
     hidden = keras.layers.Flatten(dtype=dtype)(hidden)
     hidden = keras.layers.Dense(hidden_units, activation="relu", dtype=dtype)(hidden)
     params = keras.layers.Dense(posterior.params_size(latent_dim), dtype="float32", name="params")
@@ -64,8 +65,10 @@ def conv_decoder(
 ) -> keras.Model:
     """Returns a convolutional decoder, the mirror image of `conv_encoder`.
 
-    Each level doubles the resolution by sub-pixel convolution: a convolution at the low resolution
-    gives four values per new pixel block, which are then laid out. MEASURED
+    Each level doubles the resolution by a transposed convolution. Measured on two AMD EPYC cores at
+    batch 128, 16 latents to 28x28x1, milliseconds per training step (and per decode), float32:
+    transposed 13.0 (5.7), sub-pixel 22.6 (7.9), nearest neighbour and convolution 33.6 (13.2); in
+    mixed bfloat16 12.3, 17.5 and 26.6. In ONNX it needs a single change of layout, too.
 
     Args:
         latent_dim: Number of latents, at least 1.
@@ -88,10 +91,6 @@ def conv_decoder(
 
     >>> conv_decoder(16, (33, 17, 1)).output_shape
     (None, 33, 17, 1)
-
-    References:
-        Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution Using an Efficient
-        Sub-Pixel Convolutional Neural Network", section 3.2.
     """
     event_shape = _check(event_shape, latent_dim, filters, hidden_units)
     likelihood = likelihood or Bernoulli()
@@ -119,33 +118,22 @@ def _check(event_shape, latent_dim, filters, hidden_units):
             "(length, channels); use a dense one for vectors. "
             f"Received: event_shape={event_shape}."
         )
-    check_sizes("latent_dim", [latent_dim])
+    check_size("latent_dim", latent_dim)
     check_sizes("filters", filters)
-    check_sizes("hidden_units", [hidden_units])
+    check_size("hidden_units", hidden_units)
     if not filters:
         raise ValueError(f"`filters` should not be empty. Received: filters={filters!r}.")
     return event_shape
 
 
-def _conv(event_shape, filters, *, strides=1, activation=None, dtype):
-    layer = keras.layers.Conv1D if len(event_shape) == 2 else keras.layers.Conv2D
-    return layer(filters, 3, strides, padding="same", activation=activation, dtype=dtype)
-
-
 def _upsample(hidden, channels, size, activation, dtype):
-    """Doubles the resolution and crops it to `size`."""
-    low = hidden.shape[1:-1]
-    blocks = _conv(hidden.shape[1:], channels * 2 ** len(low), activation=activation, dtype=dtype)
-    hidden = blocks(hidden)
-    if len(low) == 1:
-        hidden = keras.layers.Reshape((2 * low[0], channels), dtype=dtype)(hidden)
-        crop, excess = keras.layers.Cropping1D, (0, 2 * low[0] - size[0])
-    else:
-        height, width = low
-        hidden = keras.layers.Reshape((height, width, 2, 2 * channels), dtype=dtype)(hidden)
-        hidden = keras.layers.Permute((1, 3, 2, 4), dtype=dtype)(hidden)
-        hidden = keras.layers.Reshape((2 * height, 2 * width, channels), dtype=dtype)(hidden)
-        crop, excess = keras.layers.Cropping2D, tuple(
-            (0, 2 * now - wanted) for now, wanted in zip(low, size, strict=True)
-        )
-    return crop(excess, dtype=dtype)(hidden)
+    """Doubles the resolution, then crops it to `size`."""
+    series = len(size) == 1
+    layer = keras.layers.Conv1DTranspose if series else keras.layers.Conv2DTranspose
+    doubled = layer(channels, 3, 2, padding="same", activation=activation, dtype=dtype)(hidden)
+    excess = tuple((0, now - wanted) for now, wanted in zip(doubled.shape[1:-1], size, strict=True))
+    if not any(after for _, after in excess):
+        return doubled
+    if series:
+        return keras.layers.Cropping1D(excess[0], dtype=dtype)(doubled)
+    return keras.layers.Cropping2D(excess, dtype=dtype)(doubled)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_vae.distributions import Bernoulli, DiagonalNormal, Likelihood, Posterior
-from keras_vae.networks.shapes import check_event_shape, check_sizes
+from keras_vae.networks.shapes import check_event_shape, check_size, check_sizes
 
 
 def dense_encoder(
@@ -43,7 +43,7 @@ def dense_encoder(
         Dauphin et al. 2017, "Language Modeling with Gated Convolutional Networks", equation 1.
     """
     event_shape = check_event_shape(event_shape)
-    check_sizes("latent_dim", [latent_dim])
+    check_size("latent_dim", latent_dim)
     check_sizes("hidden_units", hidden_units)
     posterior = posterior or DiagonalNormal()
     inputs = keras.Input(event_shape, name="x")
@@ -85,7 +85,7 @@ def dense_decoder(
     (None, 28, 28, 1)
     """
     event_shape = check_event_shape(event_shape)
-    check_sizes("latent_dim", [latent_dim])
+    check_size("latent_dim", latent_dim)
     check_sizes("hidden_units", hidden_units)
     likelihood = likelihood or Bernoulli()
     params_shape = (*event_shape[:-1], event_shape[-1] * likelihood.params_size())

@@ -1,6 +1,6 @@
 """Checks of the sizes that network builders are given."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def check_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
@@ -18,9 +18,17 @@ def check_event_shape(event_shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(event_shape)
 
 
+def check_size(name: str, size: int) -> None:
+    """Raises `ValueError` unless the size is an integer of at least 1."""
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"`{name}` should be an integer >= 1. Received: {name}={size!r}.")
+
+
 def check_sizes(name: str, sizes: Sequence[int]) -> None:
-    """Raises `ValueError` unless all sizes are integers of at least 1."""
-    if isinstance(sizes, int) or any(not isinstance(size, int) or size < 1 for size in sizes):
-        received = sizes[0] if name == "latent_dim" else sizes
-        expected = "an integer >= 1" if name == "latent_dim" else "a sequence of integers >= 1"
-        raise ValueError(f"`{name}` should be {expected}. Received: {name}={received!r}.")
+    """Raises `ValueError` unless the sizes are a sequence of integers of at least 1."""
+    if not isinstance(sizes, Iterable) or any(
+        not isinstance(size, int) or size < 1 for size in sizes
+    ):
+        raise ValueError(
+            f"`{name}` should be a sequence of integers >= 1. Received: {name}={sizes!r}."
+        )

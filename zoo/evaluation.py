@@ -1,0 +1,124 @@
+"""Measures a trained model on held-out data, by a protocol that the numbers carry with them."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+
+from keras_vae import data, metrics
+from keras_vae.zoo import store
+from keras_vae.zoo.recipe import EvaluationRecipe, Recipe, read_recipe
+
+# The slice that a test measures again: small enough to be cheap.
+_SLICE = {"num_images": 200, "num_samples": 20, "seed": 0}
+
+
+def evaluate(
+    name: str | Path,
+    *,
+    num_samples: int | None = None,
+    limit: int | None = None,
+    progress=None,
+) -> dict:
+    """Measures a model from a folder on the test images of its recipe.
+
+    Args:
+        name: Name of a shipped model, or path of a model folder.
+        num_samples: Importance samples per image; the recipe's number if not given.
+        limit: Number of test images; all if not given.
+        progress: Called with the fraction done, now and then.
+
+    Returns:
+        The numbers and their protocol, as `measure` gives them.
+
+    Raises:
+        ValueError: If the model is not there, or its recipe names no data.
+    """
+    from keras_vae import zoo
+
+    recipe = read_recipe(store.find(name) / "recipe.toml")
+    if recipe.data is None:
+        raise ValueError(
+            f"The recipe of {recipe.name!r} names no data to evaluate on. Use "
+            "`model.evaluate(images)` and `model.log_likelihood(images)` on your own."
+        )
+    if num_samples is not None:
+        evaluation = recipe.evaluation or EvaluationRecipe()
+        evaluation = dataclasses.replace(evaluation, num_samples=num_samples)
+        recipe = dataclasses.replace(recipe, evaluation=evaluation)
+    model = zoo.load(name, compile=False)
+    return measure(model, recipe, held_out(recipe).test[:limit], progress=progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Validation and test images as the protocol wants them, float32 in [0, 1]."""
+
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def held_out(recipe: Recipe) -> HeldOut:
+    """Returns validation and test images, binarized once if training binarizes."""
+    splits = data.load(
+        recipe.data.name, split_seed=recipe.data.split_seed, image_size=recipe.data.image_size
+    )
+    held = (splits.validation.images, splits.test.images)
+    if recipe.data.binarization == "none":
+        return HeldOut(*(np.concatenate(list(data.batches(images, 500))) for images in held))
+    return HeldOut(*(data.binarize(images, seed=recipe.data.evaluation_seed) for images in held))
+
+
+def measure(model, recipe: Recipe, images: np.ndarray, *, progress=None) -> dict:
+    """Measures a model on test images.
+
+    Returns:
+        A dict with `test` (means with standard errors, nats per image), `slice` (the same ELBO on a
+        cheap slice, for a test to measure again), `protocol` and `seconds`.
+    """
+    evaluation = recipe.evaluation or EvaluationRecipe()
+    start = time.monotonic()
+    elbo = np.asarray(model.elbo(images, num_samples=1, seed=evaluation.seed))
+    kl = metrics.kl_per_latent(model, images)
+    log_likelihood = []
+    for first in range(0, len(images), 256):
+        batch = images[first : first + 256]
+        seed = evaluation.seed + first
+        log_likelihood.append(model.log_likelihood(batch, evaluation.num_samples, seed=seed))
+        if progress:
+            progress((first + len(batch)) / len(images))
+    log_likelihood = np.concatenate(log_likelihood)
+    total_kl = kl.sum(axis=-1)
+    test = {
+        "elbo": metrics.mean_with_standard_error(elbo),
+        "reconstruction": metrics.mean_with_standard_error(-elbo - total_kl),
+        "kl": metrics.mean_with_standard_error(total_kl),
+        "log_likelihood": metrics.mean_with_standard_error(log_likelihood),
+        "bits_per_dimension": metrics.bits_per_dimension(log_likelihood, model.event_shape),
+        "active_units": metrics.active_units(model, images),
+    }
+    part = images[: _SLICE["num_images"]]
+    slice_elbo = model.elbo(part, num_samples=_SLICE["num_samples"], seed=_SLICE["seed"])
+    return {
+        "test": test,
+        "slice": {**_SLICE, "elbo": float(np.mean(slice_elbo))},
+        "protocol": _protocol(recipe, evaluation, len(images)),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def _protocol(recipe, evaluation, num_images):
+    return {
+        "data": recipe.data.name,
+        "split_seed": recipe.data.split_seed,
+        "training_binarization": recipe.data.binarization,
+        "test_binarization": "none"
+        if recipe.data.binarization == "none"
+        else f"Bernoulli, once, numpy RandomState({recipe.data.evaluation_seed})",
+        "num_test_images": num_images,
+        "importance_samples": evaluation.num_samples,
+        "elbo_samples": 1,
+        "seed": evaluation.seed,
+        "units": "nats per image",
+    }

@@ -1,0 +1,231 @@
+"""The recipe: how a model is built, trained and evaluated, as data in a TOML file."""
+
+import dataclasses
+import inspect
+import tomllib
+import types
+import typing
+from pathlib import Path
+
+import tomli_w
+
+
+@dataclasses.dataclass(frozen=True)
+class DataRecipe:
+    """Which data, cut how.
+
+    Attributes:
+        name: "digits", or a name that TensorFlow Datasets knows.
+        split_seed: Seed of the split into train and validation.
+        binarization: "none", "fixed" or "dynamic", of the training images.
+        evaluation_seed: Seed of the one binarization of validation and test images.
+        image_size: (height, width) to resize to, if any.
+    """
+
+    name: str
+    split_seed: int = 0
+    binarization: str = "none"
+    evaluation_seed: int = 777
+    image_size: list[int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRecipe:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training images, at most.
+        batch_size: Images per optimizer step.
+        learning_rate: Of Adam, at the start.
+        final_learning_rate: Of Adam at the last epoch, reached along a cosine; constant if not
+            given.
+        patience: Epochs without a better validation ELBO before training stops; never if not given.
+        seed: Of weights, shuffling, binarization and latents.
+        jit_compile: Whether to compile the train step with XLA.
+        steps_per_execution: Optimizer steps per call of the compiled function.
+        dtype: Keras dtype policy while training, such as "mixed_bfloat16"; the weights are float32
+            all the same, and so is the model that is measured and shipped.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    final_learning_rate: float | None = None
+    patience: int | None = None
+    seed: int = 0
+    jit_compile: bool = False
+    steps_per_execution: int = 1
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationRecipe:
+    """How to measure the trained model on the test images.
+
+    Attributes:
+        num_samples: Importance samples per image for the log-likelihood.
+        seed: Of the latent samples.
+    """
+
+    num_samples: int = 1000
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a model is.
+
+    Attributes:
+        name: Name of the model.
+        model: Class name and constructor arguments of a variant; parts are tables of the same form.
+        summary: One line that says what it is.
+        licence: SPDX identifier of the weights' licence.
+        data: What it was trained on, if known.
+        training: How, if known.
+        evaluation: How it is measured, if known.
+    """
+
+    name: str
+    model: dict
+    summary: str = ""
+    licence: str = "Apache-2.0"
+    data: DataRecipe | None = None
+    training: TrainingRecipe | None = None
+    evaluation: EvaluationRecipe | None = None
+
+    @classmethod
+    def of(cls, model, *, name: str, summary: str = "") -> "Recipe":
+        """Describes a model that exists; how it was trained is not known.
+
+        Raises:
+            ValueError: If the model is not one of the variants.
+        """
+        from keras_vae import models
+
+        if type(model).__name__ not in models.__all__:
+            raise ValueError(
+                f"A model folder holds one of the variants {', '.join(models.__all__)}; save "
+                "other models with `model.save('NAME.keras')`. "
+                f"Received: a {type(model).__name__}."
+            )
+        arguments = _to_table(model.get_config())
+        return cls(name, {"class": type(model).__name__, **arguments}, summary)
+
+    def build(self, dtype: str | None = None):
+        """Returns the model with fresh weights, as its variant's class.
+
+        Args:
+            dtype: Keras dtype policy to build it with; the recipe's if not given.
+
+        Raises:
+            ValueError: If the recipe names a class or an argument that does not exist.
+        """
+        try:
+            table = self.model if dtype is None else {**self.model, "dtype": dtype}
+            return _construct(table, "model", self.name)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The recipe of {self.name!r} cannot be built: {error}") from error
+
+    def compile(self, model) -> None:
+        """Compiles a model with Adam at the recipe's learning rate, for further training."""
+        import keras
+
+        learning_rate = self.training.learning_rate if self.training else 1e-3
+        model.compile(keras.optimizers.Adam(learning_rate))
+
+    def to_toml(self) -> str:
+        """Returns the recipe as TOML; `read_recipe` gives it back."""
+        return tomli_w.dumps(_without_none(dataclasses.asdict(self)))
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Reads a recipe.
+
+    Raises:
+        ValueError: If the file is no TOML, lacks a key, or has one that is not known; the message
+            names the file and the key.
+        FileNotFoundError: If there is no such file.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a valid TOML file: {error}.") from error
+    return _read_table(Recipe, table, path, "")
+
+
+def _read_table(cls, table, path, section):
+    where = f"[{section}] of {path}" if section else str(path)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    if unknown := sorted(set(table) - set(fields)):
+        raise ValueError(f"Unknown key {unknown[0]!r} in {where}. Known keys: {', '.join(fields)}.")
+    required = [name for name, f in fields.items() if f.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in table]:
+        raise ValueError(f"Key {missing[0]!r} is missing in {where}.")
+    values = {}
+    for name, value in table.items():
+        expected = _plain_type(hints[name])
+        if dataclasses.is_dataclass(expected) and isinstance(value, dict):
+            value = _read_table(expected, value, path, name)
+        elif expected is float and type(value) is int:
+            value = float(value)
+        elif type(value) is not expected:
+            raise ValueError(
+                f"Key {name!r} in {where} should be of type {expected.__name__}. "
+                f"Received: {name}={value!r}."
+            )
+        values[name] = value
+    return cls(**values)
+
+
+def _plain_type(hint):
+    """Returns `int` for `int | None`, and `list` for `list[int]`."""
+    if isinstance(hint, types.UnionType):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    return typing.get_origin(hint) or hint
+
+
+def _without_none(table):
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _to_table(config):
+    """Turns what Keras serializes into class names and arguments; names of parts are left out."""
+    table = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            table[key] = {"class": value["class_name"], **_to_table(value["config"])}
+        elif key != "name" and value is not None:
+            table[key] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
+def _construct(table, key, name=None):
+    """Builds an object from its class name and arguments; only our own public classes qualify."""
+    from keras_vae import distributions, models, objectives, schedules
+
+    modules = (models,) if key == "model" else (distributions, objectives, schedules)
+    known = {
+        class_name: value
+        for module in modules
+        for class_name, value in vars(module).items()
+        if hasattr(value, "get_config") and not inspect.isabstract(value)
+    }
+    arguments = dict(table)
+    class_name = arguments.pop("class", None)
+    if class_name not in known:
+        raise ValueError(
+            f"`{key}` should have a class among {', '.join(sorted(known))}. "
+            f"Received: class={class_name!r}."
+        )
+    for argument, value in arguments.items():
+        if isinstance(value, dict):
+            arguments[argument] = _construct(value, argument)
+    if name is not None:
+        arguments["name"] = name
+    return known[class_name](**arguments)

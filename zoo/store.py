@@ -1,0 +1,93 @@
+"""Where model folders lie, and whether they are whole."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+WEIGHTS = "model.weights.h5"
+LOADED_FILES = ("recipe.toml", WEIGHTS)
+
+_SHIPPED = Path(__file__).parent / "models"
+
+
+def shipped_names() -> list[str]:
+    """Returns the names of the models that come with the package, sorted."""
+    return sorted(path.parent.name for path in _SHIPPED.glob("*/results.json"))
+
+
+def find(name: str | Path) -> Path:
+    """Returns the folder of a model.
+
+    Args:
+        name: Name of a shipped model, or path of a model folder.
+
+    Raises:
+        ValueError: If there is no such model; the message names the near ones.
+    """
+    path = Path(name)
+    if str(name) in shipped_names():
+        return _SHIPPED / name
+    if (path / "recipe.toml").is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f"{path} is no model folder: it holds no recipe.toml.")
+    near = difflib.get_close_matches(str(name), shipped_names())
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise ValueError(
+        f"There is no model or model folder {str(name)!r}.{hint} "
+        "`keras_vae.zoo.list_models()` and `keras-vae list` name all that are shipped."
+    )
+
+
+def read_results(folder: Path) -> dict:
+    """Returns what results.json says.
+
+    Raises:
+        ValueError: If the file is missing or no JSON.
+    """
+    path = folder / "results.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+
+
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(folder: Path, names: Iterable[str]) -> None:
+    """Compares files with the sha256 that results.json has for them.
+
+    Raises:
+        ValueError: If a file is missing, not listed, or not what it was when it was written.
+    """
+    expected = read_results(folder).get("files", {})
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing.")
+        if name not in expected:
+            raise ValueError(f"{folder / 'results.json'} has no sha256 for {name}.")
+        if sha256(path) != expected[name]:
+            raise ValueError(
+                f"{path} is corrupt, truncated or edited: its sha256 is not the one in "
+                "results.json. Get the folder anew, or train it again."
+            )
+
+
+def load_weights(model, folder: Path) -> None:
+    """Loads the weights of a folder into a model built from its recipe.
+
+    Raises:
+        ValueError: If they cannot be read, or do not fit the recipe.
+    """
+    path = folder / WEIGHTS
+    try:
+        model.load_weights(path)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the weights of its recipe: {error}") from error
