@@ -154,7 +154,7 @@ def batches(
     if batch_size < 1:
         raise ValueError(f"batch_size should be at least 1. Received: batch_size={batch_size}.")
     if isinstance(images, tf.data.Dataset):
-        _check_stream(images)
+        images = _checked_stream(images)
         if binarization == "fixed":
             images = images.map(lambda image: _binarize_by_content(image, seed), tf.data.AUTOTUNE)
         dataset = _batch_stream(images, batch_size, shuffle, seed, drop_remainder)
@@ -241,7 +241,9 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes):
 
     def read(split, shuffle_files=False):
         config = tfds.ReadConfig(shuffle_seed=split_seed, try_autocache=False)
-        examples = builder.as_dataset(split, shuffle_files=shuffle_files, read_config=config)
+        examples = builder.as_dataset(
+            split=split, shuffle_files=shuffle_files, read_config=config
+        )
         return examples.map(prepare, tf.data.AUTOTUNE)
 
     spec = read("train").element_spec[0]
@@ -291,10 +293,11 @@ def _prepared_builder(tfds, name):
     try:
         builder.download_and_prepare()
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RuntimeError(
             f"The data set {name!r} is not in {builder.data_dir} and could not be downloaded "
-            f"({type(error).__name__}). Set TFDS_DATA_DIR to the folder that holds it."
-        ) from error
+            f"({reason}). Set TFDS_DATA_DIR to the folder that holds it."
+        ) from None  # what TFDS raises is a hundred lines of retries
     return builder
 
 
@@ -348,19 +351,11 @@ def _batch_array(images, batch_size, shuffle, seed, drop_remainder):
 
 
 def _batch_stream(images, batch_size, shuffle, seed, drop_remainder):
-    spec = images.element_spec
     if shuffle:
+        spec = images.element_spec
         buffer_size = max(1, _SHUFFLE_BUFFER_BYTES // (spec.shape.num_elements() * spec.dtype.size))
         images = images.shuffle(buffer_size, seed=seed)
-
-    def check(batch):
-        batch = _unit_interval(batch)
-        if spec.dtype == tf.float32:
-            good = tf.reduce_all((batch >= 0) & (batch <= 1))  # false for NaN
-            tf.debugging.Assert(good, ["Float images should lie in [0, 1]. Received:", batch])
-        return batch
-
-    return images.batch(batch_size, drop_remainder).map(check, tf.data.AUTOTUNE)
+    return images.batch(batch_size, drop_remainder).map(_unit_interval, tf.data.AUTOTUNE)
 
 
 def _seeds(seed, purpose):
@@ -424,7 +419,7 @@ def _check_array(images):
         )
 
 
-def _check_stream(images):
+def _checked_stream(images):
     spec = images.element_spec
     if (
         not isinstance(spec, tf.TensorSpec)
@@ -438,3 +433,11 @@ def _check_stream(images):
         )
     if images.cardinality() == 0:
         raise ValueError("images should hold at least one example. Received: an empty dataset.")
+
+    def checked(image):
+        smallest, largest = tf.reduce_min(image), tf.reduce_max(image)
+        message = "Float images should lie in [0, 1]. Received: values from"
+        tf.debugging.Assert((smallest >= 0) & (largest <= 1), [message, smallest, "to", largest])
+        return image
+
+    return images if spec.dtype == tf.uint8 else images.map(checked, tf.data.AUTOTUNE)

@@ -54,10 +54,7 @@ def kl_per_latent(model, x: np.ndarray) -> np.ndarray:
     """
     prior = model.prior.distribution()
     return np.concatenate(
-        [
-            distributions.kl_per_latent(model.encode(batch), prior).numpy()
-            for batch in _batches(x)
-        ]
+        [distributions.kl_per_latent(model.encode(batch), prior).numpy() for batch in _batches(x)]
     )
 
 

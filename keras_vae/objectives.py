@@ -81,10 +81,10 @@ class ELBO(Objective):
 
         loss = -E[log p(x given z)] + beta(step) * sum_j max(KL_j, free_bits)
 
-    with z ~ q(z given x). At `beta=1` and `free_bits=0` it is the negative ELBO itself. `beta` above
-    1 trades reconstruction for a simpler latent code (beta-VAE); a schedule from 0 to 1 is KL
-    warm-up. `free_bits` stops rewarding a latent for carrying less than that many nats, which keeps
-    it from collapsing onto the prior; it is applied to each example and latent.
+    with z ~ q(z given x). At `beta=1` and `free_bits=0` it is the negative ELBO itself. `beta`
+    above 1 trades reconstruction for a simpler latent code (beta-VAE); a schedule from 0 to 1 is
+    KL warm-up. `free_bits` stops rewarding a latent for carrying less than that many nats, which
+    keeps it from collapsing onto the prior; it is applied to each example and latent.
 
     Args:
         beta: Weight of the KL term: a number of at least 0, or a `Schedule` of the step.

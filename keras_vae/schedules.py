@@ -123,8 +123,7 @@ class Cyclical(Schedule):
         self.cycle_steps = _steps("cycle_steps", cycle_steps)
         if not 0.0 < ramp_fraction <= 1.0:
             raise ValueError(
-                "`ramp_fraction` should be in (0, 1]. "
-                f"Received: ramp_fraction={ramp_fraction}."
+                f"`ramp_fraction` should be in (0, 1]. Received: ramp_fraction={ramp_fraction}."
             )
         self.ramp_fraction = float(ramp_fraction)
 

@@ -14,6 +14,7 @@ FOLDERS = {"keras_vae": "keras_vae", "zoo": "keras_vae.zoo", "export": "keras_va
 # In the chain, imports point left only.
 CHAIN = (
     "checks",
+    "files",
     "random",
     "schedules",
     "distributions",
@@ -30,6 +31,7 @@ MAY_IMPORT["data"] = set()
 MAY_IMPORT["export"] = UP_TO_VAE
 MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data"}
 MAY_IMPORT[""] = set(MAY_IMPORT) - {"zoo", "export"}
+MAY_IMPORT["demo"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 
 
@@ -196,6 +198,10 @@ def product_modules(root):
             yield ".".join((package, *parts)).removesuffix(".__init__"), path
 
 
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), filename=path)
+
+
 def room_of(module):
     return module.split(".")[1] if "." in module else ""
 
@@ -219,7 +225,7 @@ def wrong_imports(root):
 
 def imports_of(path, package, rooms):
     """Yields (line, room, is inside of a function) of every import of a `keras_vae` module."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     lazy = {id(node) for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
@@ -254,7 +260,7 @@ def bare_imports(root):
         f"{path.relative_to(root)}:{node.lineno}"
         for folder in (*FOLDERS, "tests", "benchmarks")
         for path in sorted((root / folder).rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if not getattr(node, "level", 0)
         for module in imported_modules(node)
         if module.split(".")[0] in {"zoo", "export"}
@@ -262,14 +268,14 @@ def bare_imports(root):
 
 
 def private_uses(root):
-    problems = []
+    problems, own = [], {"self", "cls", "super()"}
     for module, path in product_modules(root):
         if room_of(module) not in WATCHERS:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_vae"):
                 names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in {"self", "cls"}:
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in own:
                 names = [node.attr]
             else:
                 continue
@@ -287,7 +293,7 @@ def prints(root):
     for module, path in product_modules(root):
         if room_of(module) == "cli":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.Call) and writes_to_terminal(node):
                 problems.append(f"{path.relative_to(root)}:{node.lineno} {called_name(node)}")
     return problems
@@ -312,5 +318,5 @@ def mentions_of_shared(root):
         str(path.relative_to(root))
         for path in sorted(paths)
         if path.suffix in text_kinds
-        and re.search(r"(?<![\w-])shared/", path.read_text(encoding="utf-8"))
+        and re.search(r"(?<![\w-])shared/", path.read_text(encoding="utf-8", errors="ignore"))
     ]

@@ -69,13 +69,15 @@ def _training(recipe, facts):
     rate = f"{training.learning_rate:g}"
     if training.final_learning_rate is not None:
         rate += f" falling to {training.final_learning_rate:g} along a cosine"
+    minutes, best = facts["seconds"] / 60, facts["best_validation_elbo"]
     return f"""## Training
 
 Data: `{data.name}`, split seed {data.split_seed}, binarization: {data.binarization}.
-Adam, learning rate {rate}, batch size {training.batch_size}, seed {training.seed};
-{facts["epochs"]} epochs in {facts["seconds"] / 60:.1f} minutes ({facts["hardware"]}, {facts["date"]}).
-The weights are those of epoch {facts["best_epoch"]}, the best validation ELBO
-({facts["best_validation_elbo"]:.2f} nats). Repeat it with `keras-vae train {recipe.name} --out FOLDER`."""
+Adam, learning rate {rate}, batch size {training.batch_size}, seed {training.seed},
+precision {training.dtype}; {facts["epochs"]} epochs in {minutes:.1f} minutes
+({facts["hardware"]}, {facts["date"]}). The weights are those of epoch {facts["best_epoch"]}, which
+has the best validation ELBO ({best:.2f} nats).
+Repeat it with `keras-vae train {recipe.name} --out FOLDER`."""
 
 
 def _results(recipe, results):
@@ -84,7 +86,10 @@ def _results(recipe, results):
         ("ELBO", test["elbo"]),
         ("reconstruction", test["reconstruction"]),
         ("KL", test["kl"]),
-        (f"log-likelihood, {protocol['importance_samples']} importance samples", test["log_likelihood"]),
+        (
+            f"log-likelihood, {protocol['importance_samples']} importance samples",
+            test["log_likelihood"],
+        ),
     ]
     table = "\n".join(
         f"| {name} | {value['mean']:.2f} | {value['standard_error']:.2f} |" for name, value in rows

@@ -48,26 +48,26 @@ def evaluate(
         evaluation = dataclasses.replace(evaluation, num_samples=num_samples)
         recipe = dataclasses.replace(recipe, evaluation=evaluation)
     model = zoo.load(name, compile=False)
-    return measure(model, recipe, held_out(recipe).test[:limit], progress=progress)
+    return measure(model, recipe, held_out(recipe)[1][:limit], progress=progress)
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Validation and test images as the protocol wants them, float32 in [0, 1]."""
+def held_out(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Returns validation and test images, float32 in [0, 1], binarized once if training binarizes.
 
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def held_out(recipe: Recipe) -> HeldOut:
-    """Returns validation and test images, binarized once if training binarizes."""
-    splits = data.load(
-        recipe.data.name, split_seed=recipe.data.split_seed, image_size=recipe.data.image_size
-    )
+    Raises:
+        RuntimeError: If the data is not there and cannot be downloaded.
+    """
+    splits = load_splits(recipe)
     held = (splits.validation.images, splits.test.images)
     if recipe.data.binarization == "none":
-        return HeldOut(*(np.concatenate(list(data.batches(images, 500))) for images in held))
-    return HeldOut(*(data.binarize(images, seed=recipe.data.evaluation_seed) for images in held))
+        return tuple(np.concatenate(list(data.batches(images, 500))) for images in held)
+    return tuple(data.binarize(images, seed=recipe.data.evaluation_seed) for images in held)
+
+
+def load_splits(recipe: Recipe) -> data.Splits:
+    """Returns the data set that a recipe names, cut as it says."""
+    wanted = recipe.data
+    return data.load(wanted.name, split_seed=wanted.split_seed, image_size=wanted.image_size)
 
 
 def measure(model, recipe: Recipe, images: np.ndarray, *, progress=None) -> dict:

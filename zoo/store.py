@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -88,6 +89,9 @@ def load_weights(model, folder: Path) -> None:
     """
     path = folder / WEIGHTS
     try:
-        model.load_weights(path)
-    except (OSError, KeyError, ValueError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns of weights that the file lacks, and leaves them as they were.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (OSError, KeyError, ValueError, UserWarning) as error:
         raise ValueError(f"{path} does not hold the weights of its recipe: {error}") from error

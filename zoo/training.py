@@ -1,5 +1,6 @@
 """Trains a model from its recipe: with progress, checkpoints and resume."""
 
+import contextlib
 import datetime
 import os
 import platform
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import data
-from keras_vae.zoo.evaluation import held_out, measure
+from keras_vae.zoo.evaluation import held_out, load_splits, measure
 from keras_vae.zoo.folder import write_folder
 from keras_vae.zoo.recipe import Recipe, read_recipe
 from keras_vae.zoo.store import find
@@ -64,36 +65,33 @@ def train(
         )
     work = _open_work(folder, recipe)
     keras.utils.set_random_seed(recipe.training.seed)
-    splits = data.load(
-        recipe.data.name, split_seed=recipe.data.split_seed, image_size=recipe.data.image_size
-    )
-    held = held_out(recipe)
+    images = load_splits(recipe).train.images
+    validation, test = held_out(recipe)
     with (strategy or tf.distribute.get_strategy()).scope():
         model = recipe.build(recipe.training.dtype)
-        _compile(model, recipe, len(splits.train.images))
-    start = time.monotonic()
-    model.fit(
-        data.batches(
-            splits.train.images,
-            recipe.training.batch_size,
-            binarization=recipe.data.binarization,
-            shuffle=True,
-            seed=recipe.training.seed,
-        ),
-        epochs=recipe.training.epochs,
-        validation_data=data.batches(held.validation, 500),
-        callbacks=_callbacks(work, recipe.training),
-        shuffle=False,
-        verbose=verbose,
+        _compile(model, recipe, len(images))
+    batches = data.batches(
+        images,
+        recipe.training.batch_size,
+        binarization=recipe.data.binarization,
+        shuffle=True,
+        seed=recipe.training.seed,
     )
-    seconds = time.monotonic() - start
+    with contextlib.closing(_EpochLog(work / "history.csv")) as log:
+        model.fit(
+            batches,
+            epochs=recipe.training.epochs,
+            validation_data=data.batches(validation, 500),
+            callbacks=[*_callbacks(work, recipe.training), log],
+            verbose=verbose,
+        )
     model = recipe.build()
     model.load_weights(work / "best.weights.h5")
     results = {
-        "training": _training_facts(work, seconds),
-        **measure(model, recipe, held.test, progress=progress),
+        "training": _training_facts(work),
+        **measure(model, recipe, test, progress=progress),
     }
-    examples = held.test[:_NUM_GOLDEN]
+    examples = test[:_NUM_GOLDEN]
     write_folder(folder, model, recipe, results, examples=examples, overwrite=overwrite)
     shutil.rmtree(work)
     return folder
@@ -148,7 +146,6 @@ def _callbacks(work, training):
             save_weights_only=True,
             initial_value_threshold=best,
         ),
-        keras.callbacks.CSVLogger(work / "history.csv", append=True),
         # Kept until the folder is written: a crash while measuring must not cost the training.
         keras.callbacks.BackupAndRestore(work / "backup", delete_checkpoint=False),
     ]
@@ -159,6 +156,24 @@ def _callbacks(work, training):
             )
         )
     return callbacks
+
+
+class _EpochLog(keras.callbacks.CSVLogger):
+    """A CSV file of every epoch, with its duration, that goes on where it was broken off."""
+
+    def __init__(self, path):
+        super().__init__(path, append=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, {**logs, "seconds": time.monotonic() - self.start})
+
+    def close(self):
+        """Closes the file, also when training did not come to its end."""
+        if self.csv_file:
+            self.csv_file.close()
 
 
 def _history(work):
@@ -173,14 +188,14 @@ def _best_so_far(work):
     return float(history["val_elbo"].max()) if history.size else None
 
 
-def _training_facts(work, seconds):
+def _training_facts(work):
     history = _history(work)
     best = int(history["val_elbo"].argmax())
     return {
-        "epochs": len(history),
+        "epochs": int(history["epoch"].max()) + 1,
         "best_epoch": int(history["epoch"][best]) + 1,
         "best_validation_elbo": float(history["val_elbo"][best]),
-        "seconds": round(seconds, 1),
+        "seconds": round(float(history["seconds"].sum()), 1),
         "date": datetime.date.today().isoformat(),
         "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
         "versions": {

@@ -1,0 +1,180 @@
+"""What each part of an exported model offers: said once, for every format."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.distributions import kl_divergence
+from keras_vae.vae import VAE
+
+tfd = tfp.distributions
+
+PARTS = {
+    "decoder": ("decode", "sample"),
+    "encoder": ("encode",),
+    "vae": ("reconstruct", "encode", "decode", "sample", "score"),
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One function of an exported model: float32 tensors in, named float32 tensors out.
+
+    The names, dtypes and shapes below are stable; the batch is unknown in all of them. An `image`
+    has shape (batch, *event_shape), whatever the data is. The first of each part is also offered as
+    `serving_default`, and it is the one that an ONNX file holds.
+
+        part     signature    inputs                         outputs
+        decoder  decode       z (batch, latent_dim)          image: mean of p(x given z);
+                                                             scale, like image: its standard
+                                                             deviation, if it is a normal
+                 sample       num_samples () int32,          image: means of p(x given z) for z
+                              seed (2,) int32                from the prior
+        encoder  encode       image                          loc, scale (batch, latent_dim): mean
+                                                             and standard deviation of q(z given x);
+                                                             kl (batch,), from the prior, nats
+        vae      reconstruct  image                          image
+                 encode, decode, sample                      as above
+                 score        image                          elbo, reconstruction, kl (batch,),
+                                                             nats, with z at the posterior's mean
+
+    `sample` is stateless: the same seed gives the same images, and `seed=[s, 0]` those of
+    `vae.sample(num_samples, seed=s)`.
+
+    Attributes:
+        name: Under which the function is called.
+        function: What computes it. Takes the inputs in order, returns the outputs by name.
+        inputs: Names, dtypes and shapes.
+        outputs: Names, dtypes and shapes.
+    """
+
+    name: str
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: tuple[tf.TensorSpec, ...]
+    outputs: tuple[tf.TensorSpec, ...]
+
+    def compiled(self) -> Callable[..., dict[str, tf.Tensor]]:
+        """Returns the function as a `tf.function` that is traced once, for any batch."""
+        return tf.function(self.function, input_signature=self.inputs)
+
+
+def signatures(model: VAE, part: str) -> tuple[Signature, ...]:
+    """Returns what a part of the model offers, the one to serve by default first.
+
+    Args:
+        model: The model.
+        part: "decoder", "encoder" or "vae".
+
+    Raises:
+        TypeError: If `model` is not a `VAE`.
+        ValueError: If there is no such part.
+
+    Example:
+
+    >>> from keras_vae.networks import dense_decoder, dense_encoder
+    >>> vae = VAE(dense_encoder((8, 8, 1), 2), dense_decoder(2, (8, 8, 1)))
+    >>> [signature.name for signature in signatures(vae, "vae")]
+    ['reconstruct', 'encode', 'decode', 'sample', 'score']
+    """
+    if not isinstance(model, VAE):
+        raise TypeError(f"`model` should be a VAE. Received: a {type(model).__name__}.")
+    if part not in PARTS:
+        names = ", ".join(repr(name) for name in PARTS)
+        raise ValueError(f"`part` should be one of {names}. Received: part={part!r}.")
+
+    def decode(z):
+        likelihood = model.decode(z)
+        scale = {"scale": likelihood.stddev()} if _is_normal(likelihood) else {}
+        return {"image": likelihood.mean(), **scale}
+
+    def sample(num_samples, seed):
+        z = model.prior.distribution().sample(num_samples, seed=seed)
+        return {"image": model.decode(z).mean()}
+
+    def encode(image):
+        posterior = model.encode(image)
+        return {"loc": posterior.mean(), "scale": posterior.stddev(), "kl": kl(posterior)}
+
+    def reconstruct(image):
+        return {"image": model.decode(model.encode(image).mean()).mean()}
+
+    def score(image):
+        posterior = model.encode(image)
+        reconstruction = -model.decode(posterior.mean()).log_prob(image)
+        divergence = kl(posterior)
+        elbo = -(reconstruction + divergence)
+        return {"elbo": elbo, "reconstruction": reconstruction, "kl": divergence}
+
+    def kl(posterior):
+        return kl_divergence(posterior, model.prior.distribution(), posterior.mean()[tf.newaxis])
+
+    images, latents = _batches(image=model.event_shape), _batches(z=(model.latent_dim,))
+    moments = _batches(loc=(model.latent_dim,), scale=(model.latent_dim,), kl=())
+    nats = _batches(elbo=(), reconstruction=(), kl=())
+    seeding = (tf.TensorSpec((), tf.int32, "num_samples"), tf.TensorSpec((2,), tf.int32, "seed"))
+    decoded = images
+    if _is_normal(model.decode(tf.zeros((1, model.latent_dim)))):
+        decoded += _batches(scale=model.event_shape)
+    offered = {
+        "reconstruct": (reconstruct, images, images),
+        "encode": (encode, images, moments),
+        "decode": (decode, latents, decoded),
+        "sample": (sample, seeding, images),
+        "score": (score, images, nats),
+    }
+    return tuple(Signature(name, *offered[name]) for name in PARTS[part])
+
+
+def onnx_signature(model: VAE, part: str) -> Signature:
+    """Returns the one function that an ONNX file of the part holds: the one to serve by default.
+
+    An ONNX graph has one name for each tensor, so `reconstruct` gives `image_out` for `image`.
+    """
+    default = signatures(model, part)[0]
+    taken = {spec.name for spec in default.inputs}
+
+    def unlike_inputs(name):
+        return f"{name}_out" if name in taken else name
+
+    def function(value):
+        return {unlike_inputs(name): output for name, output in default.function(value).items()}
+
+    outputs = tuple(
+        tf.TensorSpec(spec.shape, spec.dtype, unlike_inputs(spec.name)) for spec in default.outputs
+    )
+    return replace(default, function=function, outputs=outputs)
+
+
+def served(offered: Sequence[Signature]) -> dict[str, Signature]:
+    """Returns the signatures by the names under which a server finds them."""
+    return {"serving_default": offered[0]} | {signature.name: signature for signature in offered}
+
+
+@contextlib.contextmanager
+def full_precision(model: VAE) -> Iterator[None]:
+    """Lets a model of mixed precision compute in float32, as its weights are, within the block."""
+    mixed = [
+        (layer, layer.dtype_policy)
+        for layer in model._flatten_layers()
+        if layer.compute_dtype != layer.variable_dtype
+    ]
+    try:
+        for layer, _ in mixed:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in mixed:
+            layer.dtype_policy = policy
+
+
+def _batches(**shapes):
+    return tuple(
+        tf.TensorSpec((None, *shape), tf.float32, name) for name, shape in shapes.items()
+    )
+
+
+def _is_normal(likelihood):
+    return isinstance(getattr(likelihood, "distribution", None), tfd.Normal)

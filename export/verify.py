@@ -1,0 +1,200 @@
+"""Parity: an exported file against the model it came from, run by what will serve it."""
+
+import contextlib
+import importlib
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.export.signatures import full_precision, onnx_signature, served, signatures
+from keras_vae.vae import VAE
+
+# Differences are allowed per unit of the value, and per one for values below 1. A SavedModel runs
+# the model's own kernels. onnxruntime's add in another order, and of float32's 7 digits, a sum of
+# thousands of terms then loses one or two.
+SAVED_MODEL_TOLERANCE = 1e-6
+ONNX_TOLERANCE = 1e-5
+
+_BATCH_SIZES = (1, 7)
+_SEED = (0, 1)
+
+
+class ExportError(RuntimeError):
+    """An export that cannot be served, or that differs from the model it came from."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported file is from the model it came from.
+
+    Attributes:
+        differences: Largest absolute difference of each output, by "signature.output".
+    """
+
+    differences: Mapping[str, float]
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of all."""
+        return max(self.differences.values())
+
+
+def check_saved_model(
+    model: VAE, directory: str | os.PathLike, part: str, *, examples: np.ndarray | None = None
+) -> Parity:
+    """Loads a SavedModel as TF Serving does, and compares all that it offers with the model.
+
+    Args:
+        model: The model it came from.
+        directory: One version, the folder that holds `saved_model.pb`.
+        part: "decoder", "encoder" or "vae".
+        examples: Data to compare on, (batch, *event_shape); samples of the model if not given.
+
+    Raises:
+        ExportError: If it differs, cannot be run by a stock server, or the model gives NaN.
+    """
+    offered = served(signatures(model, part))
+    # On a CPU, as the model below: a GPU may add in another order.
+    config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+    with contextlib.closing(tf.compat.v1.Session(graph=tf.Graph(), config=config)) as session:
+        with _quiet(tf.get_logger()):
+            loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.fspath(directory))
+        graph_def = session.graph.as_graph_def()
+        refuse_operations(graph_def, "PyFunc", "run Python, which no server can")
+
+        def run(name, feeds):
+            signature = loaded.signature_def[name]
+            tensors = {signature.inputs[key].name: value for key, value in feeds.items()}
+            return session.run({key: info.name for key, info in signature.outputs.items()}, tensors)
+
+        return _compare(model, offered, run, examples, SAVED_MODEL_TOLERANCE)
+
+
+def check_onnx(
+    model: VAE, path: str | os.PathLike, part: str, *, examples: np.ndarray | None = None
+) -> Parity:
+    """Checks an ONNX file in full, and compares it, run by onnxruntime, with the model.
+
+    Args:
+        model: The model it came from; it is taken in float32, whatever its precision is.
+        path: The file.
+        part: "decoder", "encoder" or "vae".
+        examples: Data to compare on, (batch, *event_shape); samples of the model if not given.
+
+    Raises:
+        ExportError: If it differs, is not valid ONNX, or the model gives NaN.
+        ImportError: If the export extra is not installed.
+    """
+    onnx, onnxruntime = extra("onnx"), extra("onnxruntime")
+    signature = onnx_signature(model, part)
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no class of their own.
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(f"The {part} is not valid ONNX: {reason}") from error
+
+    def run(_, feeds):
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    with full_precision(model):
+        return _compare(model, {signature.name: signature}, run, examples, ONNX_TOLERANCE)
+
+
+def refuse_operations(graph_def, names: str, reason: str) -> None:
+    """Raises `ExportError` if any operation's type matches the regular expression `names`."""
+    nodes = [*graph_def.node, *(node for f in graph_def.library.function for node in f.node_def)]
+    found = sorted({node.op for node in nodes if re.search(names, node.op)})
+    if found:
+        raise ExportError(f"The graph holds operations that {reason}: {', '.join(found)}.")
+
+
+def extra(name: str) -> ModuleType:
+    """Imports a package of the export extra, or says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f'ONNX needs {name}, which is not installed: pip install "keras-vae[export]"'
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet(logger):
+    # TensorFlow calls its loader for sessions deprecated. It is what TF Serving uses.
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compare(model, offered, run, examples, tolerance):
+    with tf.device("/CPU:0"):
+        real = _real_inputs(model, examples)
+        differences = {}
+        for name, signature in offered.items():
+            reference = signature.compiled().get_concrete_function()
+            for feeds in _batches(signature, real):
+                expected, received = reference(*feeds.values()), run(name, feeds)
+                for output in signature.outputs:
+                    key = f"{name}.{output.name}"
+                    values = _finite(key, expected[output.name].numpy())
+                    difference = _difference(key, values, received[output.name], tolerance)
+                    differences[key] = max(difference, differences.get(key, 0.0))
+    return Parity(differences)
+
+
+def _real_inputs(model, examples):
+    """Returns images and latents as they will come: data, its posteriors, and the prior."""
+    z = model.prior.distribution().sample(max(_BATCH_SIZES), seed=_SEED)
+    if examples is None:
+        # Draws from p(x given z) lie in the support of every likelihood, binary ones included.
+        examples = _finite("samples", model.decode(z).sample(seed=_SEED).numpy())
+    loc = _finite("posterior means", model.encode(examples).mean().numpy())
+    return {"image": np.asarray(examples, np.float32), "z": np.concatenate([z, loc])}
+
+
+def _batches(signature, real):
+    name = signature.inputs[0].name
+    if name not in real:
+        for size in _BATCH_SIZES:
+            yield {"num_samples": np.int32(size), "seed": np.int32(_SEED)}
+        return
+    one, many = _BATCH_SIZES
+    yield {name: real[name][:one]}
+    for start in range(0, len(real[name]), many):
+        yield {name: real[name][start : start + many]}
+
+
+def _finite(name, values):
+    if not np.isfinite(values).all():
+        raise ExportError(
+            f"The model's own {name} hold NaN or infinity, so its weights are of no use: train it "
+            "again, at a lower learning rate or with clipped gradients."
+        )
+    return values
+
+
+def _difference(name, expected, received, tolerance):
+    if received.shape != expected.shape or received.dtype != expected.dtype:
+        raise ExportError(
+            f"{name} should be {expected.dtype} of shape {expected.shape}. "
+            f"Received: {received.dtype} of shape {received.shape}."
+        )
+    difference = np.abs(received - expected)
+    # Not "any above", which would let NaN pass.
+    if not np.all(difference <= tolerance * np.maximum(1.0, np.abs(expected))):
+        raise ExportError(
+            f"{name} differs from the model's by up to {difference.max():.3g}, "
+            f"and {tolerance:g} is allowed."
+        )
+    return float(difference.max())

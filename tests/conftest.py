@@ -1,0 +1,67 @@
+"""What tests share: two logical CPUs, seeds, tiny data and models, and fresh processes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import wrapt
+
+
+@wrapt.when_imported("tensorflow")
+def _split_cpu_in_two(tensorflow):
+    # For the tests of `tf.distribute`. It must happen before TensorFlow is used for the first time;
+    # everything else runs on the first of the two as before.
+    tensorflow.config.set_logical_device_configuration(
+        tensorflow.config.list_physical_devices("CPU")[0],
+        [tensorflow.config.LogicalDeviceConfiguration()] * 2,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    # Tests that need no Keras should not wait for it.
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture
+def images():
+    """Binary images with structure to learn: one bright half, upper or lower, and some noise."""
+    rng = np.random.default_rng(0)
+    upper = rng.uniform(size=(32, 1, 1, 1)) < 0.5
+    bright = np.arange(8).reshape(8, 1, 1) < 4
+    return np.float32((bright == upper) ^ (rng.uniform(size=(32, 8, 8, 1)) < 0.05))
+
+
+@pytest.fixture
+def make_vae():
+    """Returns a builder of tiny, uncompiled models of images of 8x8x1."""
+    from keras_vae import DenseVAE
+
+    def make(**changes):
+        return DenseVAE(
+            **({"event_shape": (8, 8, 1), "latent_dim": 2, "hidden_units": (8,)} | changes)
+        )
+
+    return make
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Returns a function that runs code in a fresh process, in `tmp_path`, and gives its output."""
+
+    def run(code, *arguments):
+        process = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    return run

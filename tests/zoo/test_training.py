@@ -1,0 +1,133 @@
+"""Training from a recipe: one folder at the end, resumed when interrupted."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vae.zoo
+from keras_vae import data
+from keras_vae.zoo import training
+from keras_vae.zoo.recipe import DataRecipe, EvaluationRecipe, Recipe, TrainingRecipe
+
+MODEL = {"class": "DenseVAE", "event_shape": [8, 8, 1], "latent_dim": 2, "hidden_units": [16]}
+
+
+def recipe(epochs, **changes):
+    return Recipe(
+        "tiny",
+        MODEL,
+        data=DataRecipe("digits", binarization="dynamic"),
+        training=TrainingRecipe(epochs, 128, steps_per_execution=5, **changes),
+        evaluation=EvaluationRecipe(num_samples=10),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return keras_vae.zoo.train(recipe(3), tmp_path_factory.mktemp("zoo") / "tiny", verbose=0)
+
+
+def test_training_leaves_one_folder_with_results_and_protocol(trained):
+    assert [path.name for path in trained.parent.iterdir()] == ["tiny"]
+    results = keras_vae.zoo.info(trained).results
+    assert results["training"]["epochs"] == 3
+    assert results["protocol"]["num_test_images"] == 300
+    assert results["protocol"]["importance_samples"] == 10
+    test = results["test"]
+    assert test["log_likelihood"]["mean"] > test["elbo"]["mean"] > -64 * np.log(2)
+
+
+def test_evaluate_measures_the_same_numbers_again(trained):
+    again = keras_vae.zoo.evaluate(trained)
+    results = keras_vae.zoo.info(trained).results
+    for key, value in results["test"].items():
+        assert again["test"][key] == pytest.approx(value, rel=1e-5)
+    assert again["slice"] == pytest.approx(results["slice"], rel=1e-5)
+
+
+def test_evaluate_can_be_limited_and_given_more_samples(trained):
+    results = keras_vae.zoo.evaluate(trained, num_samples=20, limit=30)
+    assert results["protocol"]["num_test_images"] == 30
+    assert results["protocol"]["importance_samples"] == 20
+
+
+def test_golden_inputs_are_real_test_images(trained):
+    expected = data.binarize(data.load("digits").test.images, seed=777)[:4]
+    np.testing.assert_array_equal(np.load(trained / "golden.npz")["x"], expected)
+
+
+def test_interrupted_training_goes_on_from_the_last_whole_epoch(tmp_path, monkeypatch):
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    callbacks = training._callbacks
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_callbacks", lambda *args: [*callbacks(*args), Crash()])
+        with pytest.raises(KeyboardInterrupt):
+            keras_vae.zoo.train(recipe(5), tmp_path / "tiny", verbose=0)
+    assert not (tmp_path / "tiny").exists()
+    folder = keras_vae.zoo.train(recipe(5), tmp_path / "tiny", verbose=0)
+    assert keras_vae.zoo.info(folder).results["training"]["epochs"] == 5
+    assert int(keras_vae.zoo.load(folder).step) % 11 == 0  # 1,297 images: 11 steps per epoch
+
+
+def test_crash_while_measuring_does_not_cost_the_training(tmp_path, monkeypatch):
+    def crash(*args, **kwargs):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "measure", crash)
+        with pytest.raises(MemoryError):
+            keras_vae.zoo.train(recipe(2), tmp_path / "tiny", verbose=0)
+    epochs = []
+    fit = keras.Model.fit
+    monkeypatch.setattr(
+        keras.Model, "fit", lambda *args, **kw: epochs.append(fit(*args, **kw).epoch)
+    )
+    keras_vae.zoo.train(recipe(2), tmp_path / "tiny", verbose=0)
+    assert epochs == [[]]
+
+
+def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeypatch):
+    def crash(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(training, "measure", crash)
+    with pytest.raises(MemoryError):
+        keras_vae.zoo.train(recipe(1), tmp_path / "tiny", verbose=0)
+    with pytest.raises(ValueError, match="tiny.training holds an interrupted training by another"):
+        keras_vae.zoo.train(recipe(1, learning_rate=0.1), tmp_path / "tiny", verbose=0)
+
+
+def test_patience_stops_training(tmp_path):
+    folder = keras_vae.zoo.train(
+        recipe(50, patience=1, learning_rate=1.0), tmp_path / "tiny", verbose=0
+    )
+    assert keras_vae.zoo.info(folder).results["training"]["epochs"] < 50
+
+
+def test_existing_folder_is_refused_before_any_training(trained):
+    with pytest.raises(FileExistsError, match="exists already"):
+        keras_vae.zoo.train(recipe(1), trained)
+
+
+def test_recipe_without_training_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"needs \[data\] and \[training\]"):
+        keras_vae.zoo.train(Recipe("tiny", MODEL), tmp_path / "tiny")
+
+
+def test_card_states_protocol_and_numbers(trained):
+    info = keras_vae.zoo.info(trained)
+    assert "300 test images" in info.card
+    assert f"{info.results['test']['elbo']['mean']:.2f}" in info.card
+    assert info.results["files"]["model.weights.h5"] in info.card
+
+
+def test_results_are_plain_json(trained):
+    text = (trained / "results.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["parameters"] == keras_vae.zoo.load(trained).count_params()
