@@ -20,7 +20,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint wheel clean
+.PHONY: help demo test lint cards wheel clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: $(VENV)/.installed-test ## Run the fast test suite; MARKERS=slow runs the 
 
 lint: $(VENV)/.installed-dev ## Check the style with ruff
 	$(RUN) -m ruff check .
+
+cards: $(VENV)/.installed-demo ## Write the model cards and README's table anew from the results
+	$(RUN) -m keras_vae.zoo.card
 
 wheel: $(VENV)/.installed-dev ## Build the source distribution, and from it the wheel, into dist/
 	$(RUN) -m build --no-isolation

@@ -2,17 +2,13 @@
 
 from keras_vae.export.onnx import to_onnx
 from keras_vae.export.saved_model import to_saved_model
-from keras_vae.export.signatures import PARTS, Signature, signatures
 from keras_vae.export.verify import ExportError, Parity, check_onnx, check_saved_model
 
 __all__ = [
-    "PARTS",
     "ExportError",
     "Parity",
-    "Signature",
     "check_onnx",
     "check_saved_model",
-    "signatures",
     "to_onnx",
     "to_saved_model",
 ]

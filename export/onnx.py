@@ -69,12 +69,11 @@ def to_onnx(
 
 
 def _convert(signature):
-    function = signature.compiled()
-    graph = function.get_concrete_function().graph
-    refuse_operations(graph.as_graph_def(), _RANDOM, "draw random numbers: ONNX has no seeds")
+    graph_def = signature.compiled.get_concrete_function().graph.as_graph_def()
+    refuse_operations(graph_def, _RANDOM, "draw random numbers, and ONNX has no seeds")
     try:
         proto, _ = extra("tf2onnx").convert.from_function(
-            function,
+            signature.compiled,
             input_signature=signature.inputs,
             opset=_OPSET,
             custom_op_handlers={"BroadcastArgs": (_broadcast_args, []), "Expm1": (_expm1, [])},

@@ -48,7 +48,11 @@ def to_saved_model(
     TensorShape([3, 8, 8, 1])
     """
     offered = served(signatures(model, part))
-    path = Path(base_dir, str(_next_version(base_dir) if version is None else _check(version)))
+    if version is None:
+        version = _next_version(base_dir)
+    elif not isinstance(version, int) or version < 0:
+        raise ValueError(f"`version` should be an integer >= 0. Received: version={version!r}.")
+    path = Path(base_dir, f"{version:d}")
     with atomic_directory(path) as folder:
         _write(offered, folder)
         check_saved_model(model, folder, part)
@@ -56,20 +60,19 @@ def to_saved_model(
 
 
 def _write(offered, folder):
-    traced = {
-        signature: signature.compiled().get_concrete_function() for signature in offered.values()
+    functions = {
+        name: signature.compiled.get_concrete_function() for name, signature in offered.items()
     }
     # The module holds the variables that the functions use and nothing else of the model: no
     # optimizer, no metrics, no seeds.
     module = tf.Module()
-    variables = (variable for function in traced.values() for variable in function.variables)
+    variables = (variable for function in functions.values() for variable in function.variables)
     module.weights = list({id(variable): variable for variable in variables}.values())
-    tf.saved_model.save(
-        module,
-        os.fspath(folder),
-        signatures={name: traced[signature] for name, signature in offered.items()},
-        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-    )
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    try:
+        tf.saved_model.save(module, os.fspath(folder), signatures=functions, options=options)
+    except tf.errors.OpError as error:  # TensorFlow has errors of its own for a full disk.
+        raise OSError(f"The SavedModel cannot be written: {error.message}") from error
 
 
 def _next_version(base_dir):
@@ -77,9 +80,3 @@ def _next_version(base_dir):
         return 1
     names = os.listdir(base_dir)
     return 1 + max((int(name) for name in names if name.isdecimal()), default=0)
-
-
-def _check(version):
-    if not isinstance(version, int) or version < 0:
-        raise ValueError(f"`version` should be an integer >= 0. Received: version={version!r}.")
-    return version

@@ -1,6 +1,7 @@
 """What each part of an exported model offers: said once, for every format."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -56,8 +57,9 @@ class Signature:
     inputs: tuple[tf.TensorSpec, ...]
     outputs: tuple[tf.TensorSpec, ...]
 
+    @functools.cached_property
     def compiled(self) -> Callable[..., dict[str, tf.Tensor]]:
-        """Returns the function as a `tf.function` that is traced once, for any batch."""
+        """The function as a `tf.function`, which is traced once, for any batch."""
         return tf.function(self.function, input_signature=self.inputs)
 
 
@@ -171,9 +173,7 @@ def full_precision(model: VAE) -> Iterator[None]:
 
 
 def _batches(**shapes):
-    return tuple(
-        tf.TensorSpec((None, *shape), tf.float32, name) for name, shape in shapes.items()
-    )
+    return tuple(tf.TensorSpec((None, *shape), tf.float32, name) for name, shape in shapes.items())
 
 
 def _is_normal(likelihood):

@@ -63,10 +63,15 @@ def check_saved_model(
     # On a CPU, as the model below: a GPU may add in another order.
     config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
     with contextlib.closing(tf.compat.v1.Session(graph=tf.Graph(), config=config)) as session:
-        with _quiet(tf.get_logger()):
-            loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.fspath(directory))
+        try:
+            with _quiet(tf.get_logger()):
+                loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.fspath(directory))
+        except (OSError, tf.errors.OpError) as error:
+            raise ExportError(f"The SavedModel cannot be loaded: {error}") from error
         graph_def = session.graph.as_graph_def()
         refuse_operations(graph_def, "PyFunc", "run Python, which no server can")
+        found = {name: ({*s.inputs}, {*s.outputs}) for name, s in loaded.signature_def.items()}
+        _check_names(offered, found)
 
         def run(name, feeds):
             signature = loaded.signature_def[name]
@@ -93,6 +98,7 @@ def check_onnx(
     """
     onnx, onnxruntime = extra("onnx"), extra("onnxruntime")
     signature = onnx_signature(model, part)
+    offered = {signature.name: signature}
     try:
         onnx.checker.check_model(os.fspath(path), full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -100,12 +106,15 @@ def check_onnx(
         reason = str(error).strip().splitlines()[0]
         raise ExportError(f"The {part} is not valid ONNX: {reason}") from error
 
+    names = [output.name for output in session.get_outputs()]
+    found = {signature.name: ({value.name for value in session.get_inputs()}, {*names})}
+    _check_names(offered, found)
+
     def run(_, feeds):
-        names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, feeds), strict=True))
 
     with full_precision(model):
-        return _compare(model, {signature.name: signature}, run, examples, ONNX_TOLERANCE)
+        return _compare(model, offered, run, examples, ONNX_TOLERANCE)
 
 
 def refuse_operations(graph_def, names: str, reason: str) -> None:
@@ -137,12 +146,25 @@ def _quiet(logger):
         logger.setLevel(level)
 
 
+def _check_names(offered, found):
+    for name, signature in offered.items():
+        expected = (
+            {spec.name for spec in signature.inputs},
+            {spec.name for spec in signature.outputs},
+        )
+        if found.get(name) != expected:
+            raise ExportError(
+                f"`{name}` should have the inputs and outputs {expected}. "
+                f"Received: {found.get(name, 'no such signature')}."
+            )
+
+
 def _compare(model, offered, run, examples, tolerance):
     with tf.device("/CPU:0"):
         real = _real_inputs(model, examples)
         differences = {}
         for name, signature in offered.items():
-            reference = signature.compiled().get_concrete_function()
+            reference = signature.compiled.get_concrete_function()
             for feeds in _batches(signature, real):
                 expected, received = reference(*feeds.values()), run(name, feeds)
                 for output in signature.outputs:
@@ -178,8 +200,8 @@ def _batches(signature, real):
 def _finite(name, values):
     if not np.isfinite(values).all():
         raise ExportError(
-            f"The model's own {name} hold NaN or infinity, so its weights are of no use: train it "
-            "again, at a lower learning rate or with clipped gradients."
+            f"The model itself gives NaN or infinity as {name}, so its weights are of no use. "
+            "Train it again, at a lower learning rate or with clipped gradients."
         )
     return values
 

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import itertools
 import os
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,11 @@ import tensorflow as tf
 
 BINARIZATIONS = ("none", "fixed", "dynamic")
 
-# TFDS does not say what a pixel means. Here: one channel for gray, 255 is on, ink is bright.
+# What no feature of TFDS tells. Here, gray is one channel, 255 is on, ink is bright, text upright.
 _TFDS_PIXELS = {
     "binarized_mnist": lambda image: image * 255,
     "dsprites": lambda image: image * 255,
+    "emnist": lambda image: tf.transpose(image, [1, 0, 2]),
     "omniglot": lambda image: 255 - image[..., :1],
 }
 _SHUFFLE_BUFFER_BYTES = 2**28
@@ -103,10 +105,10 @@ def batches(
     """Turns images into batches for `fit`, `evaluate` and `predict`.
 
     Gray images become binary in one of two ways, and likelihoods under one do not compare with
-    those under the other. `"fixed"` rounds each image at random once and for all, as in the
-    binarized MNIST of Larochelle & Murray: for an array it is `binarize(images, seed=seed)`.
-    `"dynamic"` draws every pixel from Bernoulli(intensity) afresh in every epoch, which keeps a
-    model from learning the noise by heart (Burda et al.).
+    those under the other (Burda et al.). `"fixed"` rounds each image at random once and for all, as
+    in the binarized MNIST of Larochelle & Murray: for an array it is `binarize(images, seed=seed)`.
+    `"dynamic"` draws every pixel from Bernoulli(intensity) afresh in every epoch, as Salakhutdinov
+    & Murray do, and so keeps a model from learning the noise by heart.
 
     An array is shuffled as a whole and gathered batch by batch. A stream is shuffled through a
     buffer of 256 MiB, and its fixed binarization depends on the seed and the image's content alone,
@@ -165,14 +167,14 @@ def batches(
                 "images should have shape (num_examples, height, width, channels). "
                 f"Received: images of shape {images.shape}."
             )
-        if drop_remainder and batch_size > len(images):
-            raise ValueError(
-                f"batch_size should be at most {len(images)}, the number of images, when the "
-                f"remainder is dropped. Received: batch_size={batch_size}."
-            )
         if binarization == "fixed":
             images = _binomial(images, seed)
         dataset = _batch_array(images, batch_size, shuffle, seed, drop_remainder)
+    if dataset.cardinality() == 0:
+        raise ValueError(
+            "batch_size should be at most the number of images, when the remainder is dropped. "
+            f"Received: batch_size={batch_size}."
+        )
     if binarization == "dynamic":
         dataset = tf.data.Dataset.zip(dataset, _seeds(seed, _NOISE))
         dataset = dataset.map(_bernoulli, tf.data.AUTOTUNE)
@@ -241,9 +243,7 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes):
 
     def read(split, shuffle_files=False):
         config = tfds.ReadConfig(shuffle_seed=split_seed, try_autocache=False)
-        examples = builder.as_dataset(
-            split=split, shuffle_files=shuffle_files, read_config=config
-        )
+        examples = builder.as_dataset(split=split, shuffle_files=shuffle_files, read_config=config)
         return examples.map(prepare, tf.data.AUTOTUNE)
 
     spec = read("train").element_spec[0]
@@ -256,7 +256,7 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes):
     missing = [part for part in Splits._fields if part not in splits]
     num_images = sum(splits[part].num_examples for part in present)
     if num_images * spec.shape.num_elements() * spec.dtype.size > max_in_memory_bytes:
-        rules = dict(zip(present, present, strict=True)) | _percentages(missing)
+        rules = {part: part for part in present} | _percentages(missing)
         streams = {part: read(rule, part == "train") for part, rule in rules.items()}
         images = {part: stream.map(lambda image, *_: image) for part, stream in streams.items()}
         return Splits(**{part: Split(images[part], None) for part in images})
@@ -293,7 +293,7 @@ def _prepared_builder(tfds, name):
     try:
         builder.download_and_prepare()
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
         raise RuntimeError(
             f"The data set {name!r} is not in {builder.data_dir} and could not be downloaded "
             f"({reason}). Set TFDS_DATA_DIR to the folder that holds it."

@@ -269,6 +269,8 @@ class VAE(keras.Model):
         for callback in keras.tree.flatten(callbacks):
             self._set_direction(callback)
         kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
         return super().fit(self._checked(x), *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_vae.zoo.recipe import Recipe, read_recipe
-from keras_vae.zoo.store import WEIGHTS, read_results
+from keras_vae.zoo.store import WEIGHTS, find, read_results, shipped_names
 
 
 def write_card(folder: Path) -> None:
@@ -104,3 +104,41 @@ Measure them again with `keras-vae evaluate {recipe.name}`.
 {table}
 
 Bits per dimension {test["bits_per_dimension"]:.4f}; active units {test["active_units"]}."""
+
+
+def model_table() -> str:
+    """Returns the table of shipped models for README.md, in Markdown."""
+    rows = [
+        "| name | data | model | parameters | -ELBO | NLL (importance samples) | active units |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in shipped_names():
+        folder = find(name)
+        recipe, results = read_recipe(folder / "recipe.toml"), read_results(folder)
+        test, num_samples = results["test"], results["protocol"]["importance_samples"]
+        cells = (
+            f"[`{name}`](zoo/models/{name}/README.md)",
+            f"{recipe.data.name}, {recipe.data.binarization} binarization",
+            recipe.model["class"],
+            f"{results['parameters']:,}",
+            f"{-test['elbo']['mean']:.2f}",
+            f"**{-test['log_likelihood']['mean']:.2f}** ({num_samples:,})",
+            f"{test['active_units']} of {recipe.model['latent_dim']}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def insert_model_table(readme: str) -> str:
+    """Returns the text of README.md with the table between its marks made anew."""
+    start, end = "<!-- models -->\n", "<!-- /models -->"
+    before, rest = readme.split(start)
+    _, after = rest.split(end)
+    return f"{before}{start}{model_table()}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    for name in shipped_names():
+        write_card(find(name))
+    page = Path("README.md")
+    page.write_text(insert_model_table(page.read_text(encoding="utf-8")), encoding="utf-8")

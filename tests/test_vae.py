@@ -1,0 +1,873 @@
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae import VAE, BetaVAE, ConvVAE, DenseVAE
+from keras_vae import vae as engine
+from keras_vae.distributions import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiagonalNormal,
+    FixedScaleNormal,
+    FullCovarianceNormal,
+    PerValueScaleNormal,
+    Prior,
+    SharedScaleNormal,
+    StandardNormal,
+)
+from keras_vae.networks import dense_decoder, dense_encoder
+from keras_vae.objectives import ELBO
+from keras_vae.schedules import Linear
+
+tfd = tfp.distributions
+
+LOGS = ["elbo", "kl", "loss", "reconstruction"]
+VAL_LOGS = [f"val_{name}" for name in LOGS]
+
+
+def assert_equal_weights(first, second, **tolerance):
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, **tolerance)
+
+
+def copy_of(vae):
+    copy = type(vae).from_config(vae.get_config())
+    copy.set_weights(vae.get_weights())
+    return copy
+
+
+# A linear decoder, x = z W + b + 0.5 noise: evidence and posterior are known.
+
+
+class NormalWithoutClosedForm(Prior):
+    """The standard normal, in a form to which TFP knows no KL divergence."""
+
+    def distribution(self):
+        return tfd.Independent(tfd.Normal(tf.zeros(self.latent_dim), 1.0), 1)
+
+
+class LinearGaussian:
+    rng = np.random.default_rng(0)
+    matrix, bias = rng.normal(size=(2, 5)), rng.normal(size=5)
+    evidence = scipy.stats.multivariate_normal(bias, matrix.T @ matrix + 0.25 * np.eye(5))
+    covariance = np.linalg.inv(np.eye(2) + 4 * matrix @ matrix.T)
+    x = evidence.rvs(130, random_state=1).astype("float32")
+    log_evidence = evidence.logpdf(x)
+
+    @classmethod
+    def vae(cls, *, shift=0.0, scale=1.0, prior=None, objective=None):
+        """Returns a model whose posterior is the true one, or a shifted and scaled one."""
+        posterior = FullCovarianceNormal()
+        vae = DenseVAE(
+            (5,),
+            2,
+            hidden_units=(),
+            prior=prior,
+            posterior=posterior,
+            likelihood=FixedScaleNormal(0.5),
+            objective=objective,
+        )
+        vae.decoder.set_weights([cls.matrix, cls.bias])
+        lower = scale * np.linalg.cholesky(cls.covariance)
+        bound = posterior.max_log_scale
+        diagonal = np.diag(bound * np.arctanh(np.log(np.diag(lower)) / bound))
+        entries = tfp.math.fill_triangular_inverse(np.tril(lower, -1) + diagonal)
+        slope = 4 * cls.matrix.T @ cls.covariance
+        kernel = np.concatenate([slope, np.zeros((5, 3))], axis=1)
+        vae.encoder.set_weights([kernel, np.concatenate([shift - cls.bias @ slope, entries])])
+        return vae
+
+
+class TestLinearGaussian:
+    def test_encoder_holds_the_true_posterior(self):
+        q = LinearGaussian.vae().encode(LinearGaussian.x)
+        np.testing.assert_allclose(q.covariance()[7], LinearGaussian.covariance, rtol=1e-4)
+
+    @pytest.mark.parametrize("num_samples", [1, 7, 300])
+    def test_elbo_equals_the_evidence_at_the_true_posterior(self, num_samples):
+        # With the KL from the same samples, log p(x, z) - log q(z given x) is log p(x) for any z.
+        vae = LinearGaussian.vae(prior=NormalWithoutClosedForm(2))
+        elbo = vae.elbo(LinearGaussian.x, num_samples, seed=0)
+        np.testing.assert_allclose(elbo, LinearGaussian.log_evidence, atol=1e-3)
+
+    def test_elbo_with_the_closed_form_has_the_evidence_as_its_mean(self):
+        vae = LinearGaussian.vae()
+        singles = np.stack([vae.elbo(LinearGaussian.x, seed=seed) for seed in range(100)])
+        standard_error = singles.std(axis=0) / np.sqrt(2000)
+        elbo = vae.elbo(LinearGaussian.x, num_samples=2000, seed=0)
+        assert np.all(np.abs(elbo - LinearGaussian.log_evidence) < 5 * standard_error)
+
+    def test_elbo_falls_short_by_the_divergence_from_the_true_posterior(self):
+        right, wrong = LinearGaussian.vae(), LinearGaussian.vae(shift=0.3, scale=1.5)
+        x = LinearGaussian.x
+        gap = tfd.kl_divergence(wrong.encode(x), right.encode(x)).numpy()
+        elbo = wrong.elbo(x, num_samples=2000, seed=0)
+        # The log-densities vary by a few nats over the posterior: standard error below 0.1.
+        np.testing.assert_allclose(elbo, LinearGaussian.log_evidence - gap, atol=0.4)
+        assert np.mean(elbo - LinearGaussian.log_evidence + gap) == pytest.approx(0, abs=0.04)
+
+    @pytest.mark.parametrize("num_examples", [1, 63, 64, 65, 130])
+    def test_log_likelihood_equals_the_evidence_for_any_number_of_examples(self, num_examples):
+        vae, x = LinearGaussian.vae(), LinearGaussian.x[:num_examples]
+        scores = vae.log_likelihood(x, num_samples=3, seed=0)
+        assert scores.shape == (num_examples,)
+        np.testing.assert_allclose(scores, LinearGaussian.log_evidence[:num_examples], atol=1e-3)
+
+    def test_log_likelihood_rises_to_the_evidence_as_samples_grow(self):
+        vae, x = LinearGaussian.vae(shift=0.2, scale=1.3), LinearGaussian.x
+        gaps = [
+            np.mean(LinearGaussian.log_evidence - vae.log_likelihood(x, num_samples, seed=0))
+            for num_samples in (1, 10, 100, 5000)
+        ]
+        assert gaps == sorted(gaps, reverse=True)
+        assert gaps[0] > 0.3
+        assert abs(gaps[-1]) < 0.01
+
+    def test_elbo_is_below_log_likelihood(self):
+        vae, x = LinearGaussian.vae(shift=0.2, scale=1.3), LinearGaussian.x
+        gap = vae.log_likelihood(x, 100, seed=0) - vae.elbo(x, 100, seed=0)
+        assert np.mean(gap) > 0.1
+
+    def test_reported_elbo_is_that_of_the_model(self):
+        vae = LinearGaussian.vae(prior=NormalWithoutClosedForm(2), objective=ELBO(num_samples=3))
+        vae.compile()
+        logs = vae.evaluate(LinearGaussian.x, verbose=0, return_dict=True)
+        assert logs["elbo"] == pytest.approx(LinearGaussian.log_evidence.mean(), abs=1e-3)
+        assert logs["loss"] == pytest.approx(-logs["elbo"], rel=1e-5)
+
+
+class TestSampling:
+    """`elbo` and `log_likelihood` work through many samples and examples in small pieces."""
+
+    @pytest.fixture
+    def _small_passes(self, monkeypatch):
+        # Events of 5 values, 64 examples at a time: 4 samples fit into a pass.
+        monkeypatch.setattr(engine, "_VALUES_PER_PASS", 64 * 5 * 4)
+
+    @pytest.mark.usefixtures("_small_passes")
+    @pytest.mark.parametrize("num_samples", [1, 3, 4, 6, 9])
+    def test_any_number_of_samples_counts_as_that_many(self, num_samples):
+        vae = LinearGaussian.vae(prior=NormalWithoutClosedForm(2))
+        for score in (vae.elbo, vae.log_likelihood):
+            scores = score(LinearGaussian.x, num_samples, seed=0)
+            np.testing.assert_allclose(scores, LinearGaussian.log_evidence, atol=1e-3)
+
+    def test_events_larger_than_a_pass_are_scored_one_by_one(self, monkeypatch):
+        monkeypatch.setattr(engine, "_VALUES_PER_PASS", 2)
+        scores = LinearGaussian.vae().log_likelihood(LinearGaussian.x[:5], 3, seed=0)
+        np.testing.assert_allclose(scores, LinearGaussian.log_evidence[:5], atol=1e-3)
+
+    @pytest.mark.usefixtures("_small_passes")
+    def test_noise_is_fresh_for_every_example_and_pass(self):
+        vae, x = LinearGaussian.vae(), np.repeat(LinearGaussian.x[:1], 1000, axis=0)
+        one, sixteen = (vae.elbo(x, num_samples, seed=0) for num_samples in (1, 16))
+        assert len(np.unique(one)) == 1000
+        # Independent noise halves the spread with 4 times the samples. Both spreads are known
+        # to 2%; with the same noise in each of the 4 passes the ratio would be 2.
+        assert np.std(one) / np.std(sixteen) == pytest.approx(4.0, rel=0.15)
+
+    def test_same_seed_gives_same_scores_and_another_others(self):
+        vae, x = LinearGaussian.vae(shift=0.2), LinearGaussian.x
+        for score in (vae.elbo, vae.log_likelihood):
+            first = score(x, 3, seed=5)
+            np.testing.assert_array_equal(first, score(x, 3, seed=5))
+            assert np.all(first != score(x, 3, seed=6))
+            assert np.all(first != score(x, 3))
+
+    def test_no_seed_is_made_repeatable_by_keras(self):
+        vae, x = LinearGaussian.vae(shift=0.2), LinearGaussian.x
+        keras.utils.set_random_seed(3)
+        first = vae.elbo(x)
+        keras.utils.set_random_seed(3)
+        np.testing.assert_array_equal(first, vae.elbo(x))
+
+    def test_fewer_than_one_sample_is_refused(self):
+        vae = LinearGaussian.vae()
+        for score in (vae.elbo, vae.log_likelihood):
+            with pytest.raises(ValueError, match="`num_samples` .* at least 1. Received: num_s.*=0"):
+                score(LinearGaussian.x, num_samples=0)
+
+    def test_scoring_is_compiled_once(self, make_vae, images):
+        vae = make_vae()
+        for seed in range(3):
+            vae.log_likelihood(images, 5, seed=seed)
+            vae.log_likelihood(images[:16], 5, seed=seed)
+        # One function for each number of examples at a time, the second of which serves all.
+        assert vae._evaluate_log_likelihood.experimental_get_tracing_count() <= 2
+
+
+class TestImages:
+    def test_reconstruction_is_the_decoded_mean(self, make_vae, images):
+        vae = make_vae()
+        expected = vae.decode(vae.encode(images).mean()).mean()
+        np.testing.assert_allclose(vae.reconstruct(images), expected, rtol=1e-5)
+        np.testing.assert_allclose(vae.predict(images, verbose=0), expected, rtol=1e-5)
+        np.testing.assert_allclose(vae(images), expected, rtol=1e-5)
+
+    def test_decode_takes_any_leading_axes(self, make_vae):
+        vae, z = make_vae(), np.random.default_rng(0).normal(size=(4, 3, 2))
+        p = vae.decode(z)
+        assert (p.batch_shape, p.event_shape) == ([4, 3], [8, 8, 1])
+        np.testing.assert_allclose(p.mean()[1, 2], vae.decode(z[1, 2]).mean(), rtol=1e-5)
+        assert vae.decode(z[0, 0]).batch_shape == []
+
+    def test_decode_refuses_the_wrong_number_of_latents(self, make_vae):
+        with pytest.raises(ValueError, match=r"shape \(..., 2\). Received: shape=\(4, 3\)."):
+            make_vae().decode(np.zeros((4, 3)))
+
+    def test_samples_are_decoded_from_the_prior(self, make_vae):
+        # The linear decoder's means have the decoder's bias as their mean.
+        vae, num_samples = LinearGaussian.vae(), 10_000
+        samples = vae.sample(num_samples, seed=0)
+        assert samples.shape == (num_samples, 5)
+        covariance = LinearGaussian.matrix.T @ LinearGaussian.matrix
+        error = 5 * np.sqrt(np.diag(covariance) / num_samples)
+        assert np.all(np.abs(np.mean(samples, axis=0) - LinearGaussian.bias) < error)
+        np.testing.assert_allclose(np.cov(samples.numpy().T), covariance, rtol=0.1, atol=0.1)
+
+    def test_same_seed_gives_same_samples_and_another_others(self, make_vae):
+        vae = make_vae()
+        first = vae.sample(3, seed=5)
+        np.testing.assert_array_equal(first, vae.sample(3, seed=5))
+        assert np.any(first != vae.sample(3, seed=6))
+        assert np.any(first != vae.sample(3))
+
+    def test_no_samples_are_refused(self, make_vae):
+        with pytest.raises(ValueError, match="at least 1. Received: num_samples=0."):
+            make_vae().sample(0)
+
+    def test_interpolation_runs_from_one_reconstruction_to_the_other(self, make_vae, images):
+        vae, start, end = make_vae(), images[:4], images[4:8]
+        steps = vae.interpolate(start, end, num_steps=5)
+        assert steps.shape == (4, 5, 8, 8, 1)
+        np.testing.assert_allclose(steps[:, 0], vae.reconstruct(start), rtol=1e-5)
+        np.testing.assert_allclose(steps[:, -1], vae.reconstruct(end), rtol=1e-5)
+        middle = (vae.encode(start).mean() + vae.encode(end).mean()) / 2
+        np.testing.assert_allclose(steps[:, 2], vae.decode(middle).mean(), rtol=1e-4)
+
+    def test_interpolation_needs_both_ends(self, make_vae, images):
+        with pytest.raises(ValueError, match="at least 2. Received: num_steps=1."):
+            make_vae().interpolate(images, images, num_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "event_shape", "likelihood"),
+    [
+        (ConvVAE, (28, 28, 1), Bernoulli),
+        (ConvVAE, (32, 48, 3), ContinuousBernoulli),
+        (ConvVAE, (33, 17, 1), PerValueScaleNormal),
+        (ConvVAE, (50, 2), SharedScaleNormal),
+        (ConvVAE, (7, 1), FixedScaleNormal),
+        (DenseVAE, (5,), PerValueScaleNormal),
+        (DenseVAE, (6, 4, 3), FixedScaleNormal),
+    ],
+)
+def test_data_of_any_shape_trains_and_is_scored(kind, event_shape, likelihood):
+    sizes = {"hidden_units": (8,)} if kind is DenseVAE else {"filters": (4, 6), "hidden_units": 8}
+    vae = kind(event_shape, 2, likelihood=likelihood(), **sizes)
+    assert (vae.event_shape, vae.latent_dim) == (event_shape, 2)
+    vae.compile()
+    x = np.random.default_rng(0).uniform(size=(6, *event_shape)).astype("float32")
+    history = vae.fit(x, batch_size=4, validation_data=x, verbose=0).history
+    assert np.all(np.isfinite(list(history.values())))
+    assert vae.predict(x, verbose=0).shape == (6, *event_shape)
+    assert vae.sample(2).shape == (2, *event_shape)
+    assert vae.log_likelihood(x, num_samples=3).shape == (6,)
+
+
+class TestObjective:
+    """The objective inside of a model: what it weighs, and when."""
+
+    def test_elbo_does_not_depend_on_beta(self, images):
+        sizes = {"filters": (4,), "hidden_units": 8}
+        plain = BetaVAE((8, 8, 1), 2, beta=1.0, **sizes)
+        weighted = BetaVAE((8, 8, 1), 2, beta=8.0, **sizes)
+        # All weights, the stream of seeds included.
+        for variable, source in zip(weighted.variables, plain.variables, strict=True):
+            variable.assign(source)
+        np.testing.assert_array_equal(plain.elbo(images, seed=0), weighted.elbo(images, seed=0))
+        logs = []
+        for vae in (plain, weighted):
+            vae.compile()
+            logs.append(vae.evaluate(images, verbose=0, return_dict=True))
+        for name in ("elbo", "reconstruction", "kl"):
+            assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-6)
+        expected = logs[0]["reconstruction"] + 8 * logs[0]["kl"]
+        assert logs[1]["loss"] == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        "objective",
+        [
+            ELBO(beta=2.0),
+            ELBO(beta=Linear(0.5, 2.0, num_steps=10)),
+            ELBO(free_bits=3.0),
+            ELBO(num_samples=5),
+        ],
+        ids=["beta", "schedule", "free_bits", "num_samples"],
+    )
+    def test_every_hyper_parameter_changes_the_loss(self, make_vae, images, objective):
+        def loss_with(objective):
+            keras.utils.set_random_seed(0)
+            vae = make_vae(objective=objective)
+            vae.compile()
+            return vae.evaluate(images, verbose=0)[0]
+
+        assert loss_with(ELBO()) == loss_with(ELBO())
+        assert abs(loss_with(objective) - loss_with(ELBO())) > 1e-3
+
+    def test_warm_up_follows_the_optimizer_steps(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae(objective=ELBO(Linear(0.0, 1.0, num_steps=8)))
+        vae.compile(keras.optimizers.SGD(0.0))
+        for epoch in range(4):
+            weight = min((4 * epoch) / 8, 1.0)
+            logs = vae.evaluate(images, verbose=0, return_dict=True)
+            expected = logs["reconstruction"] + weight * logs["kl"]
+            assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+            vae.fit(images, batch_size=8, verbose=0)
+            assert int(vae.step) == 4 * (epoch + 1)
+
+    def test_training_uses_the_weight_of_each_step(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae(objective=ELBO(Linear(0.0, 1.0, num_steps=8)))
+        vae.compile(keras.optimizers.SGD(0.0))
+        history = vae.fit(images, batch_size=8, verbose=0, shuffle=False).history
+        kl = [-vae.evaluate(images[i : i + 8], verbose=0)[1] for i in range(0, 32, 8)]
+        reconstruction = [vae.evaluate(images[i : i + 8], verbose=0)[2] for i in range(0, 32, 8)]
+        kl = np.subtract(kl, reconstruction)
+        expected = np.mean(reconstruction + np.arange(4) / 8 * kl)
+        assert history["loss"][0] == pytest.approx(expected, rel=1e-5)
+
+    def test_penalties_of_the_networks_count(self, make_vae, images):
+        def train(penalty):
+            keras.utils.set_random_seed(0)
+            vae = make_vae()
+            vae.encoder.layers[-1].kernel_regularizer = penalty and keras.regularizers.L2(penalty)
+            vae.compile(keras.optimizers.SGD(0.01))
+            before = vae.encoder.layers[-1].kernel.numpy()
+            vae.fit(images, verbose=0)
+            return before, vae.encoder.layers[-1].kernel.numpy()
+
+        before, plain = train(None)
+        _, penalised = train(0.5)
+        # SGD goes down the gradient of 0.5 |kernel|^2, too.
+        np.testing.assert_allclose(penalised, plain - 0.01 * before, rtol=1e-4, atol=1e-6)
+
+
+class TestFit:
+    """Training through stock Keras, on a model whose samples hold no noise where that helps."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            lambda x: {"x": tf.constant(x)},
+            lambda x: {"x": x.astype("uint8")},
+            lambda x: {"x": x, "y": np.arange(32)},
+            lambda x: {"x": x, "sample_weight": np.ones(32)},
+            lambda x: {"x": tf.data.Dataset.from_tensor_slices(x).batch(8)},
+            lambda x: {"x": tf.data.Dataset.from_tensor_slices((x, x)).batch(8)},
+            lambda x: {"x": tf.data.Dataset.from_tensor_slices((x, x, np.ones(32))).batch(8)},
+            lambda x: {"x": tf.data.Dataset.from_tensor_slices(x).repeat().batch(8, True)},
+            lambda x: {"x": ((x[i : i + 8],) for i in range(0, 32, 8))},
+        ],
+        ids=[
+            "tensor",
+            "integers",
+            "labels",
+            "sample_weight",
+            "dataset",
+            "dataset_with_labels",
+            "dataset_with_sample_weight",
+            "endless_dataset",
+            "generator",
+        ],
+    )
+    def test_the_container_of_the_data_does_not_matter(self, make_vae, images, data):
+        vae = make_vae()
+        other = copy_of(vae)
+        for model, arguments in ((vae, {"x": images, "batch_size": 8}), (other, data(images))):
+            keras.utils.set_random_seed(1)
+            model.seed_generator.state.assign([7, 0])
+            model.compile("adam")
+            if not isinstance(arguments["x"], tf.data.Dataset) and hasattr(arguments["x"], "shape"):
+                arguments["batch_size"] = 8
+            model.fit(**arguments, shuffle=False, steps_per_epoch=4, verbose=0)
+        assert_equal_weights(vae, other, rtol=1e-4, atol=1e-6)
+
+    def test_logs_are_per_epoch_and_consistent(self, make_vae, images):
+        vae = make_vae(objective=ELBO(beta=3.0))
+        vae.compile()
+        history = vae.fit(images, epochs=2, validation_split=0.25, verbose=0).history
+        assert sorted(history) == LOGS + VAL_LOGS
+        for prefix in ("", "val_"):
+            loss, elbo, reconstruction, kl = (
+                np.array(history[prefix + name]) for name in ("loss", "elbo", "reconstruction", "kl")
+            )
+            assert loss.shape == (2,)
+            np.testing.assert_allclose(elbo, -(reconstruction + kl), rtol=1e-5)
+            np.testing.assert_allclose(loss, reconstruction + 3 * kl, rtol=1e-5)
+
+    def test_loss_falls_and_elbo_rises(self, make_vae, images):
+        vae = make_vae()
+        vae.compile(keras.optimizers.Adam(0.01))
+        before = vae.evaluate(images, verbose=0, return_dict=True)
+        vae.fit(images, epochs=30, batch_size=8, verbose=0)
+        after = vae.evaluate(images, verbose=0, return_dict=True)
+        assert after["loss"] < before["loss"] - 1.0
+        assert after["elbo"] > before["elbo"] + 1.0
+
+    @pytest.mark.parametrize(
+        "validation_data",
+        [
+            lambda x: x,
+            lambda x: (x,),
+            lambda x: (x, np.arange(32)),
+            lambda x: (x, x, np.ones(32)),
+            lambda x: tf.data.Dataset.from_tensor_slices(x).batch(32),
+            lambda x: tf.data.Dataset.from_tensor_slices((x, np.arange(32))).batch(32),
+        ],
+        ids=["array", "tuple", "labels", "sample_weight", "dataset", "dataset_with_labels"],
+    )
+    def test_validation_equals_evaluation(self, make_noiseless_vae, images, validation_data):
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.0))
+        data = validation_data(1 - images)
+        history = vae.fit(images, validation_data=data, verbose=0).history
+        logs = vae.evaluate(1 - images, verbose=0, return_dict=True)
+        assert sorted(history) == LOGS + VAL_LOGS
+        for name in LOGS:
+            assert history[f"val_{name}"][0] == pytest.approx(logs[name], rel=1e-5)
+
+    def test_sample_weight_scales_the_gradient(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae()
+        other = copy_of(vae)
+        vae.compile(keras.optimizers.SGD(0.02))
+        other.compile(keras.optimizers.SGD(0.01))
+        vae.fit(images, verbose=0)
+        other.fit(images, sample_weight=np.full(32, 2.0), verbose=0)
+        assert_equal_weights(vae, other, rtol=1e-4, atol=1e-6)
+
+    def test_logs_are_weighted_means(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae()
+        vae.compile()
+        weight = np.repeat([1.0, 0.0], 16)
+        weighted = vae.evaluate(images, sample_weight=weight, verbose=0)
+        assert weighted == pytest.approx(vae.evaluate(images[:16], verbose=0), rel=1e-5)
+
+    def test_means_are_over_examples_also_with_an_uneven_last_batch(
+        self, make_noiseless_vae, images
+    ):
+        vae = make_noiseless_vae()
+        vae.compile()
+        expected = vae.evaluate(images, batch_size=32, verbose=0)
+        assert vae.evaluate(images, batch_size=7, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+    def test_evaluate_predict_and_single_batches_work_untrained(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.0))
+        logs = vae.evaluate(images, verbose=0)
+        assert vae.test_on_batch(images) == pytest.approx(logs, rel=1e-5)
+        assert vae.train_on_batch(images) == pytest.approx(logs, rel=1e-5)
+        assert [metric.name for metric in vae.metrics] == ["loss", "elbo", "reconstruction", "kl"]
+        assert logs[1] == pytest.approx(-(logs[2] + logs[3]), rel=1e-5)
+        expected = vae.predict(images, verbose=0)
+        dataset = tf.data.Dataset.from_tensor_slices(images).batch(5)
+        np.testing.assert_allclose(vae.predict(dataset, verbose=0), expected, rtol=1e-5)
+        np.testing.assert_allclose(vae.predict_on_batch(images), expected, rtol=1e-5)
+
+    def test_same_seed_gives_same_weights_and_another_others(self, make_vae, images):
+        def train(seed):
+            keras.utils.set_random_seed(seed)
+            vae = make_vae()
+            vae.compile()
+            vae.fit(images, epochs=2, batch_size=8, verbose=0)
+            return vae
+
+        first = train(0)
+        assert_equal_weights(first, train(0), rtol=0)
+        assert np.any(first.get_weights()[1] != train(1).get_weights()[1])
+
+    def test_noise_is_fresh_at_every_step(self, make_vae, images):
+        vae = make_vae()
+        vae.compile(keras.optimizers.SGD(0.0))
+        history = vae.fit(images, epochs=3, shuffle=False, verbose=0).history
+        assert len(set(history["reconstruction"])) == 3
+
+    def test_labels_are_ignored(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae()
+        vae.compile()
+        expected = vae.evaluate(images, verbose=0)
+        assert vae.evaluate(images, np.ones((32, 3)), verbose=0) == pytest.approx(expected)
+
+
+class TestCompile:
+    """What `compile` can ask for changes speed or precision, not the result."""
+
+    def train(self, vae, images, **compile_arguments):
+        copy = copy_of(vae)
+        copy.seed_generator.state.assign([7, 0])
+        copy.compile(keras.optimizers.SGD(0.02), **compile_arguments)
+        copy.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        return copy
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"run_eagerly": True}, {"steps_per_execution": 3}],
+        ids=["run_eagerly", "steps_per_execution"],
+    )
+    def test_execution_does_not_matter(self, make_vae, images, arguments):
+        vae = make_vae()
+        plain, other = self.train(vae, images), self.train(vae, images, **arguments)
+        assert int(plain.step) == int(other.step) == 8
+        assert_equal_weights(plain, other, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("likelihood", [Bernoulli, ContinuousBernoulli, SharedScaleNormal])
+    def test_xla_does_not_matter(self, make_noiseless_vae, images, likelihood):
+        vae = make_noiseless_vae(likelihood=likelihood())
+        plain, compiled = self.train(vae, images), self.train(vae, images, jit_compile=True)
+        # Fused operations round differently; training carries that on.
+        assert_equal_weights(plain, compiled, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(
+            compiled.predict(images, verbose=0), plain.predict(images, verbose=0), rtol=1e-3
+        )
+
+    @pytest.mark.parametrize("posterior", [DiagonalNormal, FullCovarianceNormal])
+    def test_every_posterior_trains_under_xla(self, make_vae, images, posterior):
+        vae = make_vae(posterior=posterior(), objective=ELBO(free_bits=0.1, num_samples=2))
+        vae.compile(jit_compile=True)
+        # The last batch is smaller: the number of examples is not known to the compiler.
+        history = vae.fit(images, batch_size=12, verbose=0).history
+        assert np.all(np.isfinite(list(history.values())))
+
+    @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+    @pytest.mark.parametrize(
+        "likelihood", [Bernoulli, ContinuousBernoulli, SharedScaleNormal, PerValueScaleNormal]
+    )
+    def test_mixed_precision_comes_close(self, make_noiseless_vae, images, policy, likelihood):
+        vae = make_noiseless_vae(likelihood=likelihood())
+        mixed = make_noiseless_vae(likelihood=likelihood(), dtype=policy)
+        mixed.set_weights(vae.get_weights())
+        for model in (vae, mixed):
+            model.compile(keras.optimizers.SGD(0.01))
+            model.fit(images, verbose=0)
+        assert {weight.dtype for weight in mixed.trainable_weights} == {"float32"}
+        assert mixed.predict(images, verbose=0).dtype == "float32"
+        expected = vae.evaluate(images, verbose=0)
+        # bfloat16 keeps 8 bits: 0.4% for each of three layers.
+        assert mixed.evaluate(images, verbose=0) == pytest.approx(expected, rel=0.02)
+        assert mixed.elbo(images).dtype == tf.float32
+
+    def test_global_mixed_precision_works_as_well(self, make_vae, images):
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            vae = make_vae(likelihood=SharedScaleNormal())
+        finally:
+            keras.config.set_dtype_policy(policy)
+        vae.compile()
+        assert isinstance(vae.optimizer, keras.optimizers.LossScaleOptimizer)
+        history = vae.fit(images, validation_data=images, verbose=0).history
+        assert np.all(np.isfinite(list(history.values())))
+        assert vae.predict(images, verbose=0).dtype == "float32"
+
+    def test_gradients_are_clipped(self, make_vae, images):
+        vae = make_vae()
+        before = [weight.numpy() for weight in vae.trainable_weights]
+        vae.compile(keras.optimizers.SGD(1.0, clipnorm=1e-3))
+        vae.fit(images, verbose=0)
+        for weight, old in zip(vae.trainable_weights, before, strict=True):
+            assert 0 < np.linalg.norm(weight.numpy() - old) < 1.001e-3
+
+    @pytest.mark.parametrize(
+        "optimizer",
+        [
+            keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+            keras.optimizers.RMSprop(0.01),
+            keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.02, 100)),
+            keras.optimizers.Lion(0.005),
+            keras.optimizers.Adam(0.01, use_ema=True, gradient_accumulation_steps=2),
+        ],
+        ids=lambda optimizer: optimizer.name,
+    )
+    def test_any_optimizer_trains(self, make_vae, images, optimizer):
+        vae = make_vae()
+        vae.compile(optimizer)
+        history = vae.fit(images, epochs=20, batch_size=8, verbose=0).history
+        assert history["loss"][-1] < history["loss"][0] - 1.0
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"loss": "mse"}, {"metrics": ["mae"]}, {"weighted_metrics": ["mae"]}],
+        ids=lambda arguments: next(iter(arguments)),
+    )
+    def test_a_loss_or_metric_is_refused(self, make_vae, arguments):
+        (name,) = arguments
+        with pytest.raises(ValueError, match=f"leave `{name}` out.* Received: {name}="):
+            make_vae().compile("adam", **arguments)
+
+
+class TestCallbacks:
+    class Spoil(keras.callbacks.Callback):
+        """Makes the model worse from epoch 2 on."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch >= 2:
+                bias = self.model.decoder.layers[-2].bias
+                bias.assign(bias + 3.0)
+
+    @pytest.fixture
+    def vae(self, make_noiseless_vae):
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.Adam(0.01))
+        return vae
+
+    def fit(self, vae, images, *callbacks):
+        return vae.fit(
+            images, validation_data=images, epochs=9, callbacks=list(callbacks), verbose=0
+        ).history
+
+    @pytest.mark.parametrize("monitor", ["val_elbo", "val_loss", "val_reconstruction", "elbo"])
+    def test_early_stopping_knows_the_direction_and_restores_the_best(self, vae, images, monitor):
+        stopping = keras.callbacks.EarlyStopping(monitor, patience=2, restore_best_weights=True)
+        history = self.fit(vae, images, self.Spoil(), stopping)
+        assert len(history["val_elbo"]) == 4
+        assert vae.evaluate(images, verbose=0)[1] == pytest.approx(max(history["val_elbo"]))
+
+    def test_a_direction_that_was_chosen_is_kept(self, vae, images):
+        stopping = keras.callbacks.EarlyStopping("val_elbo", mode="min", patience=0)
+        assert len(self.fit(vae, images, stopping)["elbo"]) == 2
+        assert stopping.mode == "min"
+
+    def test_checkpoint_keeps_the_best_model(self, vae, images, tmp_path):
+        path = tmp_path / "best.keras"
+        checkpoint = keras.callbacks.ModelCheckpoint(path, "val_elbo", save_best_only=True)
+        history = self.fit(vae, images, self.Spoil(), checkpoint)
+        best = keras.saving.load_model(path)
+        assert int(best.step) == 2
+        assert best.evaluate(images, verbose=0)[1] == pytest.approx(max(history["val_elbo"]))
+
+    def test_training_ends_when_the_loss_is_no_number(self, vae, images):
+        vae.decoder.layers[-1 - 1].bias.assign(np.full(64, np.nan))
+        assert len(self.fit(vae, images, keras.callbacks.TerminateOnNaN())["loss"]) == 1
+
+    def test_learning_rate_falls_on_a_plateau_of_the_elbo(self, vae, images):
+        plateau = keras.callbacks.ReduceLROnPlateau("val_elbo", factor=0.5, patience=1)
+        self.fit(vae, images, self.Spoil(), plateau)
+        assert float(vae.optimizer.learning_rate) < 0.01
+
+
+class TestSaving:
+    def trained(self, images, **changes):
+        vae = DenseVAE(
+            (8, 8, 1),
+            2,
+            **{"hidden_units": (8,), "objective": ELBO(Linear(0.1, 2.0, num_steps=10))} | changes,
+        )
+        vae.compile(keras.optimizers.Adam(0.01), steps_per_execution=2)
+        vae.fit(images, batch_size=8, verbose=0)
+        return vae
+
+    def test_training_goes_on_after_a_reload_as_if_nothing_had_happened(self, images, tmp_path):
+        vae = self.trained(images)
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        assert int(copy.step) == int(copy.optimizer.iterations) == 4
+        assert copy.steps_per_execution == 2
+        assert float(copy.optimizer.learning_rate) == pytest.approx(0.01)
+        for model in (vae, copy):
+            model.fit(images, batch_size=8, shuffle=False, verbose=0)
+        assert_equal_weights(vae, copy, rtol=1e-5)
+
+    def test_reloaded_model_gives_equal_results(self, images, tmp_path):
+        vae = self.trained(
+            images, posterior=FullCovarianceNormal(), likelihood=SharedScaleNormal(0.5)
+        )
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        assert_equal_weights(vae, copy, rtol=0)
+        assert [weight.path for weight in copy.weights] == [weight.path for weight in vae.weights]
+        np.testing.assert_array_equal(copy.predict(images, verbose=0), vae.predict(images, verbose=0))
+        np.testing.assert_array_equal(copy.elbo(images, seed=0), vae.elbo(images, seed=0))
+
+    def test_a_model_that_was_never_compiled_or_trained_reloads(self, make_vae, images, tmp_path):
+        for vae in (make_vae(), make_vae()):
+            vae.save(tmp_path / "vae.keras")
+            copy = keras.saving.load_model(tmp_path / "vae.keras")
+            assert copy.compiled == vae.compiled
+            np.testing.assert_array_equal(copy(images), vae(images))
+            vae.compile()
+
+    def test_compiled_untrained_model_reloads_with_its_optimizer(self, make_vae, tmp_path):
+        vae = make_vae()
+        vae.compile(keras.optimizers.Adam(0.5))
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        assert len(copy.optimizer.variables) == len(vae.optimizer.variables)
+
+    def test_weights_file_holds_the_step(self, make_vae, images, tmp_path):
+        vae = self.trained(images)
+        vae.save_weights(tmp_path / "vae.weights.h5")
+        other = make_vae()
+        other.load_weights(tmp_path / "vae.weights.h5")
+        assert int(other.step) == 4
+        assert_equal_weights(vae, other, rtol=0)
+
+    def test_weight_of_the_kl_goes_on_after_a_reload(self, images, tmp_path):
+        self.trained(images).save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        logs = copy.evaluate(images, verbose=0, return_dict=True)
+        weight = 0.1 + 1.9 * 4 / 10
+        assert logs["loss"] == pytest.approx(logs["reconstruction"] + weight * logs["kl"], rel=1e-5)
+
+    def test_clone_has_the_same_architecture_and_fresh_weights(self, make_vae):
+        vae = make_vae()
+        clone = keras.models.clone_model(vae)
+        assert json.dumps(clone.get_config()) == json.dumps(vae.get_config())
+        assert np.any(clone.get_weights()[1] != vae.get_weights()[1])
+
+    def test_stock_export_serves_reconstructions(self, make_vae, images, tmp_path):
+        vae = make_vae()
+        vae.export(tmp_path / "fresh", verbose=False)
+        vae.log_likelihood(images, 3)
+        vae.elbo(images)
+        vae.export(tmp_path / "used", verbose=False)
+        for folder in ("fresh", "used"):
+            served = tf.saved_model.load(tmp_path / folder).serve(images)
+            np.testing.assert_allclose(served, vae(images), rtol=1e-5)
+
+    def test_summary_counts_every_weight(self, make_vae):
+        lines = []
+        make_vae().summary(print_fn=lines.append)
+        # 64 * 8 + 8, 8 * 4 + 4, 2 * 8 + 8 and 8 * 64 + 64 in the layers, and the step.
+        assert "Total params: 1,157" in lines[0]
+
+
+class TestBadInput:
+    METHODS = ("fit", "evaluate", "predict", "encode", "reconstruct", "elbo", "log_likelihood")
+
+    @pytest.fixture
+    def vae(self, make_vae):
+        vae = make_vae()
+        vae.compile()
+        return vae
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_every_method_checks_its_data(self, vae, method):
+        for bad, message in [
+            (np.zeros((4, 8, 8)), r"shape \(batch, 8, 8, 1\). Received: shape=\(4, 8, 8\)."),
+            (np.full((4, 8, 8, 1), 255, "uint8"), r"Scale it: `images.astype\('float32'\) / 255`"),
+            (np.full((4, 8, 8, 1), np.nan), "should be finite. Received: 256 values"),
+            (np.zeros((0, 8, 8, 1)), "at least one example"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                getattr(vae, method)(bad)
+
+    def test_interpolation_checks_both_ends(self, vae):
+        good = np.zeros((2, 8, 8, 1))
+        for pair in ((good, good[..., 0]), (good[..., 0], good)):
+            with pytest.raises(ValueError, match=r"Received: shape=\(2, 8, 8\)."):
+                vae.interpolate(*pair)
+
+    @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, x)], ids=["array", "tuple"])
+    def test_validation_data_is_checked(self, vae, wrap):
+        with pytest.raises(ValueError, match="Scale it"):
+            vae.fit(np.zeros((4, 8, 8, 1)), validation_data=wrap(np.full((4, 8, 8, 1), 255)))
+
+    def test_validation_datasets_are_checked(self, vae):
+        pixels = tf.data.Dataset.from_tensors(np.full((4, 8, 8, 1), 255))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Scale it"):
+            vae.fit(np.zeros((4, 8, 8, 1)), validation_data=pixels, verbose=0)
+
+    @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+    def test_datasets_are_checked_as_they_stream(self, vae, method):
+        pixels = tf.data.Dataset.from_tensors(np.full((4, 8, 8, 1), 255))
+        arguments = {"shuffle": False} if method == "fit" else {}
+        with pytest.raises(tf.errors.InvalidArgumentError, match="from 255 to 255. Scale it"):
+            getattr(vae, method)(pixels, verbose=0, **arguments)
+
+    def test_a_likelihood_of_reals_takes_any_finite_value(self, make_vae):
+        vae = make_vae(likelihood=FixedScaleNormal())
+        assert np.all(np.isfinite(vae.elbo(np.full((2, 8, 8, 1), -20.0))))
+
+    @pytest.mark.parametrize("kind", [DenseVAE, ConvVAE, BetaVAE])
+    @pytest.mark.parametrize("bad", [0, -1, 2.5])
+    def test_a_wrong_number_of_latents_is_refused(self, kind, bad):
+        with pytest.raises(ValueError, match="`latent_dim` should be an integer >= 1. Received: "):
+            kind((8, 8, 1), bad)
+
+    @pytest.mark.parametrize("bad", [-1.0, math.nan])
+    def test_a_wrong_beta_is_refused(self, bad):
+        with pytest.raises(ValueError, match="`beta` should be a finite number >= 0. Received: b"):
+            BetaVAE((8, 8, 1), 2, beta=bad)
+
+
+class TestParts:
+    """A VAE put together by hand."""
+
+    def networks(self):
+        return dense_encoder((5,), 2, hidden_units=()), dense_decoder(2, (5,), hidden_units=())
+
+    def test_defaults_are_the_plain_vae(self):
+        vae = VAE(*self.networks())
+        parts = (vae.prior, vae.posterior, vae.likelihood, vae.objective)
+        kinds = (StandardNormal, DiagonalNormal, Bernoulli, ELBO)
+        assert tuple(type(part) for part in parts) == kinds
+        assert (vae.latent_dim, vae.event_shape) == (2, (5,))
+
+    @pytest.mark.parametrize("name", ["prior", "posterior", "likelihood", "objective"])
+    def test_a_part_of_the_wrong_kind_is_refused(self, name):
+        expected = f"`{name}` should be of class {name.title()}. Received: {name}='normal'."
+        with pytest.raises(ValueError, match=expected):
+            VAE(*self.networks(), **{name: "normal"})
+
+    def test_an_encoder_that_does_not_fit_the_posterior_is_refused(self):
+        with pytest.raises(
+            ValueError,
+            match=r"\(batch, 5\) for 2 latents and a FullCovarianceNormal. "
+            r"Received: encoder.output_shape=\(None, 4\).",
+        ):
+            VAE(*self.networks(), posterior=FullCovarianceNormal())
+
+    def test_a_decoder_that_does_not_fit_the_likelihood_is_refused(self):
+        with pytest.raises(
+            ValueError,
+            match=r"for data of shape \(5,\) and a PerValueScaleNormal. "
+            r"Received: decoder.output_shape=\(None, 5\).",
+        ):
+            VAE(*self.networks(), likelihood=PerValueScaleNormal())
+
+    def test_networks_for_different_data_are_refused(self):
+        encoder, _ = self.networks()
+        with pytest.raises(ValueError, match=r"data of shape \(5,\) .*output_shape=\(None, 6\)."):
+            VAE(encoder, dense_decoder(2, (6,), hidden_units=()))
+
+    def test_networks_for_different_numbers_of_latents_are_refused(self):
+        encoder, _ = self.networks()
+        with pytest.raises(ValueError, match=r"for 3 latents and a DiagonalNormal."):
+            VAE(encoder, dense_decoder(3, (5,), hidden_units=()))
+
+    def test_a_prior_of_other_latents_is_refused(self):
+        with pytest.raises(ValueError, match="as the decoder takes, 2. Received: prior.latent_dim=3"):
+            VAE(*self.networks(), prior=StandardNormal(3))
+
+    def test_a_likelihood_in_use_for_data_of_another_rank_is_refused(self, make_vae):
+        likelihood = Bernoulli()
+        make_vae(likelihood=likelihood)
+        with pytest.raises(ValueError, match=r"this model one of its own. Received: event_shape="):
+            VAE(*self.networks(), likelihood=likelihood)
+
+    def test_a_prior_without_closed_form_trains(self, images, make_vae):
+        vae = make_vae(prior=NormalWithoutClosedForm(2), objective=ELBO(num_samples=200))
+        plain = make_vae(objective=ELBO(num_samples=200))
+        plain.set_weights(vae.get_weights())
+        logs = []
+        for model in (vae, plain):
+            model.compile(keras.optimizers.SGD(0.01))
+            model.fit(images, verbose=0)
+            logs.append(model.evaluate(images, verbose=0, return_dict=True))
+        # 200 samples of 32 examples: the estimate of a KL of about a nat errs by some 0.02.
+        assert logs[0]["kl"] == pytest.approx(logs[1]["kl"], abs=0.1)
