@@ -1,6 +1,6 @@
 """The engine: a variational autoencoder put together from independent parts."""
 
-import math
+import functools
 
 import keras
 import tensorflow as tf
@@ -14,16 +14,12 @@ from keras_vae.distributions import (
     Posterior,
     Prior,
     StandardNormal,
-    kl_divergence,
 )
 from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
 from keras_vae.random import fixed_seed, replica_seed
+from keras_vae.scoring import elbo_terms, over_examples, over_samples
 
 tfd = tfp.distributions
-
-# What scoring decodes at a time: so many examples, and so many values of the data in all.
-_MAX_SCORE_BATCH = 64
-_VALUES_PER_PASS = 2**20
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -366,49 +362,16 @@ class VAE(keras.Model):
             callback.mode = "max" if name == "elbo" else "min"
 
     def _score(self, function, x, num_samples, seed):
-        if num_samples < 1:
-            raise ValueError(
-                f"`num_samples` should be at least 1. Received: num_samples={num_samples}."
-            )
-        x, seed, scores = self._prepare(x), fixed_seed(seed), []
-        decodes = max(1, _VALUES_PER_PASS // math.prod(self.event_shape))
-        batch_size = min(_MAX_SCORE_BATCH, decodes, len(x))
-        samples_per_pass = min(num_samples, max(1, decodes // batch_size))
-        for start in range(0, len(x), batch_size):
-            batch = x[start : start + batch_size]
-            # The last batch is filled up, so that one compiled function serves all.
-            padding = tf.repeat(batch[:1], batch_size - len(batch), axis=0)
-            score = function(
-                tf.concat([batch, padding], axis=0),
-                tf.constant(num_samples),
-                samples_per_pass,
-                tf.random.experimental.stateless_fold_in(seed, start),
-            )
-            scores.append(score[: len(batch)])
-        return tf.concat(scores, axis=0)
+        return over_examples(function, self._prepare(x), num_samples, fixed_seed(seed))
 
     def _elbo(self, x, *sampling):
-        def term(inference):
-            _, z, posterior, prior, likelihood = inference
-            return likelihood.log_prob(x) - kl_divergence(posterior, prior, z)
-
-        return tf.reduce_mean(self._over_samples(term, x, *sampling), axis=0)
+        infer = functools.partial(self._infer, x, self._encode(x))
+        return tf.reduce_mean(over_samples(elbo_terms, infer, *sampling), axis=0)
 
     def _log_likelihood(self, x, num_samples, *sampling):
-        weights = self._over_samples(log_weights, x, num_samples, *sampling)
+        infer = functools.partial(self._infer, x, self._encode(x))
+        weights = over_samples(log_weights, infer, num_samples, *sampling)
         return tf.reduce_logsumexp(weights, axis=0) - tf.math.log(tf.cast(num_samples, tf.float32))
-
-    def _over_samples(self, term, x, num_samples, samples_per_pass, seed):
-        """Returns a term of each latent sample, (num_samples, batch), some samples at a time."""
-        posterior = self._encode(x)
-
-        def one_pass(start):
-            pass_seed = tf.random.experimental.stateless_fold_in(seed, start)
-            return term(self._infer(x, posterior, samples_per_pass, pass_seed))
-
-        starts = tf.range(0, num_samples, samples_per_pass)
-        terms = tf.map_fn(one_pass, starts, parallel_iterations=1, fn_output_signature=tf.float32)
-        return tf.reshape(terms, (-1, tf.shape(x)[0]))[:num_samples]
 
     def _prepare(self, x):
         return tf.cast(tf.convert_to_tensor(self._checked(x)), tf.float32)

@@ -20,6 +20,7 @@ CHAIN = (
     "distributions",
     "networks",
     "objectives",
+    "scoring",
     "vae",
     "models",
 )

@@ -56,12 +56,17 @@ def held_out(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         RuntimeError: If the data is not there and cannot be downloaded.
+
+    References:
+        Tomczak and Welling 2018, "VAE with a VampPrior", section 5.1.
     """
     splits = load_splits(recipe)
     held = (splits.validation.images, splits.test.images)
     if recipe.data.binarization == "none":
         return tuple(np.concatenate(list(data.batches(images, 500))) for images in held)
-    return tuple(data.binarize(images, seed=recipe.data.evaluation_seed) for images in held)
+    # One stream of random numbers for both, validation first, as in the VampPrior's code.
+    binary = data.binarize(np.concatenate(held), seed=recipe.data.evaluation_seed)
+    return tuple(np.split(binary, [len(held[0])]))
 
 
 def load_splits(recipe: Recipe) -> data.Splits:
@@ -115,7 +120,7 @@ def _protocol(recipe, evaluation, num_images):
         "training_binarization": recipe.data.binarization,
         "test_binarization": "none"
         if recipe.data.binarization == "none"
-        else f"Bernoulli, once, numpy RandomState({recipe.data.evaluation_seed})",
+        else f"Bernoulli, once, numpy seed {recipe.data.evaluation_seed}, validation first",
         "num_test_images": num_images,
         "importance_samples": evaluation.num_samples,
         "elbo_samples": 1,

@@ -1,0 +1,94 @@
+"""The command: tables, cards, files, and errors in one line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from keras_vae import models, zoo
+from keras_vae.cli import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    vae = models.DenseVAE((4, 4, 1), 2, hidden_units=(8,))
+    return zoo.save(vae, tmp_path_factory.mktemp("cli") / "tiny", summary="Tiny.")
+
+
+def test_list_names_every_shipped_model_with_its_numbers():
+    result = run("list")
+    assert result.exit_code == 0
+    for name in zoo.list_models():
+        test = zoo.info(name).results["test"]
+        assert name in result.output
+        assert f"{-test['log_likelihood']['mean']:.2f}" in result.output
+
+
+def test_list_and_help_do_not_import_tensorflow():
+    program = (
+        "import sys; from keras_vae.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    )
+    for arguments in (["list"], ["--help"], ["info", "conv_mnist"]):
+        subprocess.run([sys.executable, "-c", program, *arguments], check=True)
+
+
+def test_info_shows_the_card(folder):
+    assert run("info", folder).output == zoo.info(folder).card + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "conv_mnits"), "Did you mean 'conv_mnist'"),
+        (("evaluate", "nothing"), "There is no model or model folder 'nothing'"),
+        (("train", "no.toml", "--out", "x"), "No such file"),
+        (("export", "dense_digits", "--part", "tail", "--out", "x"), "'tail'"),
+    ],
+)
+def test_errors_are_one_line_and_a_status(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert message in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_training_then_evaluating_gives_the_same_numbers(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'name = "tiny"\n[model]\nclass = "DenseVAE"\nevent_shape = [8, 8, 1]\nlatent_dim = 2\n'
+        'hidden_units = [8]\n[data]\nname = "digits"\nbinarization = "dynamic"\n'
+        "[training]\nepochs = 1\n[evaluation]\nnum_samples = 5\n"
+    )
+    result = run("train", recipe, "--out", tmp_path / "tiny")
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", tmp_path / "tiny", "--out", tmp_path / "numbers.json")
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    stored = zoo.info(tmp_path / "tiny").results
+    assert numbers["protocol"] == stored["protocol"]
+    assert numbers["test"]["elbo"] == pytest.approx(stored["test"]["elbo"], rel=1e-5)
+    assert "importance_samples: 5" in result.output
+
+
+def test_training_into_an_existing_folder_is_refused(folder):
+    result = run("train", "dense_digits", "--out", folder)
+    assert result.exit_code == 1
+    assert "exists already" in result.output
+
+
+def test_export_writes_both_formats(folder, tmp_path):
+    result = run("export", folder, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "tiny" / "decoder" / "1" / "saved_model.pb").exists()
+    assert (tmp_path / "tiny" / "decoder.onnx").exists()
