@@ -53,7 +53,9 @@ def to_onnx(
     """
     path = Path(path)
     signature = onnx_signature(model, part)
-    if path.exists() and not (overwrite and path.is_file()):
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "It should be a file", str(path))
+    if path.exists() and not overwrite:
         raise FileExistsError(
             errno.EEXIST, "It exists already; replace it with `overwrite=True`", str(path)
         )
@@ -76,7 +78,7 @@ def _convert(signature):
             signature.compiled,
             input_signature=signature.inputs,
             opset=_OPSET,
-            custom_op_handlers={"BroadcastArgs": (_broadcast_args, []), "Expm1": (_expm1, [])},
+            custom_op_handlers=_HANDLERS,
         )
     except Exception as error:  # It raises whatever its graph passes meet.
         raise ExportError(f"tf2onnx cannot convert `{signature.name}`: {error}") from error
@@ -95,9 +97,6 @@ def _describe(proto, model, part):
         "input_range": f"{low:g} to {high:g}",
     }
     extra("onnx").helper.set_model_props(proto, properties)
-
-
-# What TFP uses and tf2onnx lacks: handlers as it wants them.
 
 
 def _broadcast_args(graph, node, name, _):
@@ -121,3 +120,7 @@ def _expm1(graph, node, name, _):
     tanh = graph.make_node("Tanh", graph.make_node("Mul", [node.input[0], half]).output).output[0]
     node.type = "Mul"
     graph.replace_inputs(node, [graph.make_node("Add", [exp, one]).output[0], tanh])
+
+
+# What TFP uses and tf2onnx lacks.
+_HANDLERS = {"BroadcastArgs": (_broadcast_args, []), "Expm1": (_expm1, [])}

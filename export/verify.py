@@ -6,22 +6,27 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from keras_vae.export.signatures import full_precision, onnx_signature, served, signatures
 from keras_vae.vae import VAE
 
+tfd = tfp.distributions
+
 # Differences are allowed per unit of the value, and per one for values below 1. A SavedModel runs
-# the model's own kernels. onnxruntime's add in another order, and of float32's 7 digits, a sum of
-# thousands of terms then loses one or two.
+# the model's own kernels. Those of onnxruntime and LiteRT add in another order, and of float32's 7
+# digits, a sum of thousands of terms then loses one or two.
 SAVED_MODEL_TOLERANCE = 1e-6
 ONNX_TOLERANCE = 1e-5
+LITERT_TOLERANCE = 1e-5
 
 _BATCH_SIZES = (1, 7)
+_NATS_BATCH = 128
 _SEED = (0, 1)
 
 
@@ -35,9 +40,13 @@ class Parity:
 
     Attributes:
         differences: Largest absolute difference of each output, by "signature.output".
+        lost_nats: How much lower log p(x given z) is on average for the images that the file gives
+            than for the model's, in nats per example, with z at the posterior's mean. It tells what
+            rounded weights cost; None where it is not measured.
     """
 
     differences: Mapping[str, float]
+    lost_nats: float | None = None
 
     @property
     def largest(self) -> float:
@@ -102,7 +111,7 @@ def check_onnx(
     try:
         onnx.checker.check_model(os.fspath(path), full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no class of their own.
+    except Exception as error:  # onnxruntime's share no class.
         reason = str(error).strip().splitlines()[0]
         raise ExportError(f"The {part} is not valid ONNX: {reason}") from error
 
@@ -115,6 +124,52 @@ def check_onnx(
 
     with full_precision(model):
         return _compare(model, offered, run, examples, ONNX_TOLERANCE)
+
+
+def check_litert(
+    model: VAE,
+    path: str | os.PathLike,
+    part: str,
+    *,
+    examples: np.ndarray | None = None,
+    tolerance: float = LITERT_TOLERANCE,
+) -> Parity:
+    """Runs a LiteRT file by its interpreter, and compares it with the model.
+
+    Args:
+        model: The model it came from; it is taken in float32, whatever its precision is.
+        path: The file.
+        part: "decoder", "encoder" or "vae".
+        examples: Data to compare on, (batch, *event_shape); samples of the model if not given.
+        tolerance: Largest difference allowed, per unit of the value, and per one for values below
+            1. A quantized file needs that of its `Float16` or `Int8`.
+
+    Returns:
+        The differences, and `lost_nats` if the part gives images, unless the likelihood is one that
+        neither is a normal nor has a single parameter per value.
+
+    Raises:
+        ExportError: If it differs, holds other than built-in operations, or the model gives NaN.
+        ImportError: If the export extra is not installed.
+    """
+    litert = extra("ai_edge_litert.interpreter")
+    signature = signatures(model, part)[0]
+    offered = {signature.name: signature}
+    try:
+        interpreter = litert.Interpreter(os.fspath(path))
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"The {part} is not a valid LiteRT file: {error}") from error
+    listed = interpreter.get_signature_list()
+    found = {name: ({*names["inputs"]}, {*names["outputs"]}) for name, names in listed.items()}
+    _check_names(offered, found)
+    runner = interpreter.get_signature_runner(signature.name)
+
+    def run(_, feeds):
+        return runner(**feeds)
+
+    with full_precision(model):
+        parity = _compare(model, offered, run, examples, tolerance)
+        return replace(parity, lost_nats=_lost_nats(model, signature, run, examples))
 
 
 def refuse_operations(graph_def, names: str, reason: str) -> None:
@@ -131,8 +186,24 @@ def extra(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f'ONNX needs {name}, which is not installed: pip install "keras-vae[export]"'
+            f'The export needs {name}, which is not installed: pip install "keras-vae[export]"'
         ) from error
+
+
+def real_inputs(model: VAE, examples: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Returns images and latents as they will come: data, its posteriors, and the prior.
+
+    Raises:
+        ExportError: If the model gives NaN or infinity.
+    """
+    z = model.prior.distribution().sample(max(_BATCH_SIZES), seed=_SEED)
+    likelihood = model.decode(z)
+    _finite("decoded images", likelihood.mean())
+    if examples is None:
+        # Draws from p(x given z) lie in the support of every likelihood, binary ones included.
+        examples = _finite("samples", likelihood.sample(seed=_SEED))
+    loc = _finite("posterior means", model.encode(examples).mean())
+    return {"image": np.asarray(examples, np.float32), "z": np.concatenate([z, loc])}
 
 
 @contextlib.contextmanager
@@ -161,28 +232,22 @@ def _check_names(offered, found):
 
 def _compare(model, offered, run, examples, tolerance):
     with tf.device("/CPU:0"):
-        real = _real_inputs(model, examples)
+        real = real_inputs(model, examples)
         differences = {}
         for name, signature in offered.items():
             reference = signature.compiled.get_concrete_function()
             for feeds in _batches(signature, real):
-                expected, received = reference(*feeds.values()), run(name, feeds)
+                expected = reference(*feeds.values())
+                try:
+                    received = run(name, feeds)
+                except Exception as error:  # Each runtime has its own.
+                    raise ExportError(f"`{name}` cannot be run: {error}") from error
                 for output in signature.outputs:
                     key = f"{name}.{output.name}"
-                    values = _finite(key, expected[output.name].numpy())
+                    values = _finite(key, expected[output.name])
                     difference = _difference(key, values, received[output.name], tolerance)
                     differences[key] = max(difference, differences.get(key, 0.0))
     return Parity(differences)
-
-
-def _real_inputs(model, examples):
-    """Returns images and latents as they will come: data, its posteriors, and the prior."""
-    z = model.prior.distribution().sample(max(_BATCH_SIZES), seed=_SEED)
-    if examples is None:
-        # Draws from p(x given z) lie in the support of every likelihood, binary ones included.
-        examples = _finite("samples", model.decode(z).sample(seed=_SEED).numpy())
-    loc = _finite("posterior means", model.encode(examples).mean().numpy())
-    return {"image": np.asarray(examples, np.float32), "z": np.concatenate([z, loc])}
 
 
 def _batches(signature, real):
@@ -197,7 +262,47 @@ def _batches(signature, real):
         yield {name: real[name][start : start + many]}
 
 
-def _finite(name, values):
+def _lost_nats(model, signature, run, examples):
+    """Returns how many nats per example the file's images cost, or None if it gives none."""
+    if "image" not in {spec.name for spec in signature.outputs}:
+        return None
+    real = real_inputs(model, examples)
+    images, name = real["image"], signature.inputs[0].name
+    # Of the latents, the posterior's means come last, one for each image.
+    inputs = real[name][-len(images) :]
+    reference = signature.compiled.get_concrete_function()
+    lost = []
+    for start in range(0, len(images), _NATS_BATCH):
+        batch = slice(start, start + _NATS_BATCH)
+        outputs = reference(inputs[batch]), run(signature.name, {name: inputs[batch]})
+        densities = [_distribution(model, values) for values in outputs]
+        if any(density is None for density in densities):
+            return None
+        model_nats, file_nats = (density.log_prob(images[batch]) for density in densities)
+        lost.append(model_nats - file_nats)
+    return float(np.concatenate(lost).mean())
+
+
+def _distribution(model, outputs):
+    """Returns the p(x given z) whose mean, and scale, an exported file has given."""
+    image = tf.convert_to_tensor(outputs["image"])
+    if "scale" in outputs:
+        normal = tfd.Normal(image, outputs["scale"])
+        return tfd.Independent(normal, reinterpreted_batch_ndims=len(model.event_shape))
+    if model.likelihood.params_size() != 1:
+        return None
+    # The mean grows with the one parameter, and few likelihoods can say how: bisect. Where float32
+    # rounds it to 1, model and file are given the same parameter.
+    low, high = tf.fill(image.shape, -64.0), tf.fill(image.shape, 64.0)
+    for _ in range(30):
+        middle = (low + high) / 2.0
+        is_below = model.likelihood.distribution(middle).mean() < image
+        low, high = tf.where(is_below, middle, low), tf.where(is_below, high, middle)
+    return model.likelihood.distribution(high)
+
+
+def _finite(name, tensor):
+    values = tensor.numpy()
     if not np.isfinite(values).all():
         raise ExportError(
             f"The model itself gives NaN or infinity as {name}, so its weights are of no use. "

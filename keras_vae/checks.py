@@ -21,7 +21,7 @@ def check_data(data, event_shape: tuple[int, ...], support: tuple[float, float])
 
     Raises:
         ValueError: If the shape is wrong, there are no examples, or a value is not finite or
-            outside of `support`.
+            outside of `support`. Values that stream by raise TensorFlow's `InvalidArgumentError`.
     """
     if isinstance(data, tf.data.Dataset):
         return _check_dataset(data, event_shape, support)

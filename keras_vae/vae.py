@@ -254,7 +254,7 @@ class VAE(keras.Model):
         """The running means of loss, elbo, reconstruction and kl, in nats per example."""
         return self._running_means
 
-    def fit(self, x=None, *args, callbacks=None, validation_data=None, **kwargs):
+    def fit(self, x=None, y=None, *args, callbacks=None, validation_data=None, **kwargs):
         """Trains as `keras.Model.fit` does, once the data has been checked."""
         if isinstance(validation_data, tf.data.Dataset):
             validation_data = self._checked(validation_data)
@@ -267,11 +267,13 @@ class VAE(keras.Model):
         kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
-        return super().fit(self._checked(x), *args, **kwargs)
+        y = _labels(y, kwargs.get("sample_weight"))
+        return super().fit(self._checked(x), y, *args, **kwargs)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
-        return super().evaluate(self._checked(x), *args, **kwargs)
+        y = _labels(y, kwargs.get("sample_weight"))
+        return super().evaluate(self._checked(x), y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Reconstructs as `keras.Model.predict` does, once the data has been checked."""
@@ -328,6 +330,8 @@ class VAE(keras.Model):
         return self.posterior.distribution(self.encoder(x, training=training))
 
     def _decode(self, z, training=False):
+        if z.shape.rank == 2:
+            return self.likelihood.distribution(self.decoder(z, training=training))
         # The decoder sees one batch axis, whatever the axes in front of the latents.
         params = self.decoder(tf.reshape(z, (-1, self.latent_dim)), training=training)
         shape = tf.concat([tf.shape(z)[:-1], tf.shape(params)[1:]], axis=0)
@@ -337,7 +341,7 @@ class VAE(keras.Model):
         return self.likelihood.distribution(params)
 
     def _infer(self, x, posterior, num_samples, seed, training=False):
-        z = posterior.sample(num_samples, seed=seed)
+        z = _sample(posterior, num_samples, seed)
         prior, likelihood = self.prior.distribution(), self._decode(z, training)
         return Inference(x, z, posterior, prior, likelihood)
 
@@ -353,6 +357,11 @@ class VAE(keras.Model):
         for tracker, value in zip(self._running_means, values, strict=True):
             tracker.update_state(value, sample_weight)
         return {tracker.name: tracker.result() for tracker in self._running_means}
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Nothing is left to build, and Keras would look at the first batch by adding up what the
+        # replicas have of it, which fails if their shares differ.
+        pass
 
     def _set_direction(self, callback):
         # Keras knows which way is better only for the metrics given to `compile`.
@@ -418,6 +427,24 @@ class VAE(keras.Model):
                 "The prior should have as many latents as the decoder takes, "
                 f"{self.latent_dim}. Received: prior.latent_dim={self.prior.latent_dim}."
             )
+
+
+def _labels(y, sample_weight):
+    # Keras drops weights that come without labels, so they stand in for some.
+    return sample_weight if y is None else y
+
+
+def _sample(distribution, num_samples, seed):
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return distribution.sample(num_samples, seed=seed)
+    # A short last batch leaves replicas without examples, and TFP then divides by zero.
+    batch_shape = distribution.batch_shape_tensor()
+    shape = tf.concat([[num_samples], batch_shape, distribution.event_shape], axis=0)
+    return tf.cond(
+        tf.reduce_prod(batch_shape) > 0,
+        lambda: distribution.sample(num_samples, seed=seed),
+        lambda: tf.zeros(shape),
+    )
 
 
 def _weighted(values, sample_weight):

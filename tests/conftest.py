@@ -26,7 +26,7 @@ def _seeded():
         sys.modules["keras"].utils.set_random_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def images():
     """Binary images with structure to learn: one bright half, upper or lower, and some noise."""
     rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def images():
     return np.float32((bright == upper) ^ (rng.uniform(size=(32, 8, 8, 1)) < 0.05))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_vae():
     """Returns a builder of tiny, uncompiled models of images of 8x8x1."""
     from keras_vae import DenseVAE
@@ -48,7 +48,7 @@ def make_vae():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_noiseless_vae(make_vae):
     """Returns a builder of tiny models whose posterior is so narrow that samples are its mean."""
     from keras_vae.distributions import DiagonalNormal

@@ -63,7 +63,9 @@ class TestEverySchedule:
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf, "1", None])
 def test_a_weight_that_is_no_finite_number_above_zero_is_refused(bad):
-    with pytest.raises(ValueError, match=r"`value` should be a finite number >= 0. Received: value"):
+    with pytest.raises(
+        ValueError, match=r"`value` should be a finite number >= 0. Received: value"
+    ):
         Constant(bad)
     with pytest.raises(ValueError, match=r"`start` should be .* Received: start="):
         Linear(bad, num_steps=3)

@@ -69,14 +69,14 @@ def _training(recipe, facts):
     rate = f"{training.learning_rate:g}"
     if training.final_learning_rate is not None:
         rate += f" falling to {training.final_learning_rate:g} along a cosine"
-    minutes, best = facts["seconds"] / 60, facts["best_validation_elbo"]
+    minutes, best = facts["seconds"] / 60, " (the best one)" if training.patience else ""
     return f"""## Training
 
 Data: `{data.name}`, split seed {data.split_seed}, binarization: {data.binarization}.
 Adam, learning rate {rate}, batch size {training.batch_size}, seed {training.seed},
 precision {training.dtype}; {facts["epochs"]} epochs in {minutes:.1f} minutes
-({facts["hardware"]}, {facts["date"]}). The weights are those of epoch {facts["best_epoch"]}, which
-has the best validation ELBO ({best:.2f} nats).
+({facts["hardware"]}, {facts["date"]}). The weights are those of epoch {facts["kept_epoch"]}{best},
+validation ELBO {facts["validation_elbo"]:.2f} nats.
 Repeat it with `keras-vae train {recipe.name} --out FOLDER`."""
 
 

@@ -39,7 +39,9 @@ class TrainingRecipe:
         learning_rate: Of Adam, at the start.
         final_learning_rate: Of Adam at the last epoch, reached along a cosine; constant if not
             given.
-        patience: Epochs without a better validation ELBO before training stops; never if not given.
+        patience: Epochs without a better validation ELBO before training stops; the weights with
+            the best one are kept. If not given, all epochs are run and the last weights kept, as
+            suits objectives that are after something else than the ELBO.
         seed: Of weights, shuffling, binarization and latents.
         jit_compile: Whether to compile the train step with XLA.
         steps_per_execution: Optimizer steps per call of the compiled function.

@@ -85,10 +85,11 @@ def train(
             callbacks=[*_callbacks(work, recipe.training), log],
             verbose=verbose,
         )
-    model = recipe.build()
-    model.load_weights(work / "best.weights.h5")
+    if recipe.training.patience is not None:
+        model.load_weights(work / "best.weights.h5")
+    model = _in_recipe_precision(model, recipe)
     results = {
-        "training": _training_facts(work),
+        "training": _training_facts(work, recipe.training),
         **measure(model, recipe, test, progress=progress),
     }
     examples = test[:_NUM_GOLDEN]
@@ -134,27 +135,33 @@ def _compile(model, recipe, num_images):
     )
 
 
+def _in_recipe_precision(model, recipe):
+    trained, model = model, recipe.build()
+    model.set_weights(trained.get_weights())
+    return model
+
+
 def _callbacks(work, training):
-    best = _best_so_far(work)
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.ModelCheckpoint(
-            work / "best.weights.h5",
-            monitor="val_elbo",
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=best,
-        ),
         # Kept until the folder is written: a crash while measuring must not cost the training.
         keras.callbacks.BackupAndRestore(work / "backup", delete_checkpoint=False),
     ]
     if training.patience is not None:
-        callbacks.append(
+        best = _best_so_far(work)
+        callbacks += [
+            keras.callbacks.ModelCheckpoint(
+                work / "best.weights.h5",
+                monitor="val_elbo",
+                mode="max",
+                save_best_only=True,
+                save_weights_only=True,
+                initial_value_threshold=best,
+            ),
             keras.callbacks.EarlyStopping(
                 "val_elbo", mode="max", patience=training.patience, baseline=best
-            )
-        )
+            ),
+        ]
     return callbacks
 
 
@@ -188,13 +195,13 @@ def _best_so_far(work):
     return float(history["val_elbo"].max()) if history.size else None
 
 
-def _training_facts(work):
+def _training_facts(work, training):
     history = _history(work)
-    best = int(history["val_elbo"].argmax())
+    kept = -1 if training.patience is None else int(history["val_elbo"].argmax())
     return {
         "epochs": int(history["epoch"].max()) + 1,
-        "best_epoch": int(history["epoch"][best]) + 1,
-        "best_validation_elbo": float(history["val_elbo"][best]),
+        "kept_epoch": int(history["epoch"][kept]) + 1,
+        "validation_elbo": float(history["val_elbo"][kept]),
         "seconds": round(float(history["seconds"].sum()), 1),
         "date": datetime.date.today().isoformat(),
         "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",

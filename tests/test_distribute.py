@@ -1,0 +1,133 @@
+"""Training on two replicas, here two logical CPUs, against training on one."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_vae.objectives import ELBO
+from keras_vae.schedules import Linear
+
+
+def mirrored():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def one_replica():
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+def train(strategy, make, images, *, batch_size, epochs=1, optimizer=None, **changes):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        vae = make(**changes)
+        vae.compile(optimizer or keras.optimizers.SGD(0.01))
+    vae.fit(images, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0)
+    return vae
+
+
+def assert_equal_weights(first, second, **tolerance):
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, **tolerance)
+
+
+def steps_of(vae):
+    return int(keras.ops.convert_to_numpy(vae.step))
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "batch_size"),
+    [(8, 8), (13, 4)],
+    # The last batch of 13 is a single example: the second replica gets nothing.
+    ids=["even", "uneven"],
+)
+def test_two_replicas_take_the_same_steps_as_one(
+    make_noiseless_vae, images, num_examples, batch_size
+):
+    x = images[:num_examples]
+    one = train(one_replica(), make_noiseless_vae, x, batch_size=batch_size)
+    two = train(mirrored(), make_noiseless_vae, x, batch_size=batch_size)
+    assert_equal_weights(one, two, rtol=0, atol=1e-6)
+
+
+def test_weights_and_penalties_count_the_same_in_an_uneven_batch(make_noiseless_vae, images):
+    def train_penalised(strategy):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            vae = make_noiseless_vae()
+            vae.decoder.layers[1].kernel.regularizer = keras.regularizers.L2(0.5)
+            vae.compile(keras.optimizers.SGD(0.01))
+        weight = np.linspace(0.0, 2.0, 5)
+        vae.fit(images[:5], sample_weight=weight, batch_size=5, shuffle=False, verbose=0)
+        return vae
+
+    one, two = train_penalised(one_replica()), train_penalised(mirrored())
+    assert_equal_weights(one, two, rtol=0, atol=1e-6)
+
+
+def test_metrics_are_global_means(make_noiseless_vae, images):
+    # 13 examples on two replicas: batches of 2+2, 2+2, 2+2 and 1+0.
+    logs = []
+    for strategy in (one_replica(), mirrored()):
+        vae = train(strategy, make_noiseless_vae, images[:13], batch_size=13)
+        logs.append(vae.evaluate(images[:13], batch_size=4, verbose=0))
+        history = vae.fit(images[:13], batch_size=4, shuffle=False, verbose=0).history
+        logs[-1] += [history[name][0] for name in ("loss", "elbo", "reconstruction", "kl")]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
+def test_every_replica_has_noise_of_its_own(make_vae, images):
+    strategy = mirrored()
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        vae = make_vae()
+        vae.compile()
+    same = strategy.experimental_distribute_values_from_function(lambda _: images[:4])
+    # Inside of a replica, a running mean is that of the replica.
+    logs = strategy.run(tf.function(vae.test_step), args=((same,),))
+    first, second = logs["reconstruction"].values
+    assert float(first) != float(second)
+    first, second = logs["kl"].values
+    assert float(first) == pytest.approx(float(second), rel=1e-6)
+
+
+def test_same_seed_gives_same_weights_and_fresh_noise_counts(make_vae, images):
+    runs = [train(mirrored(), make_vae, images[:8], batch_size=4, epochs=2) for _ in range(2)]
+    assert_equal_weights(*runs, rtol=0, atol=0)
+
+
+def test_schedules_count_global_steps(make_noiseless_vae, images):
+    vae = train(
+        mirrored(),
+        make_noiseless_vae,
+        images,
+        batch_size=8,
+        epochs=2,
+        objective=ELBO(Linear(0.0, 1.0, num_steps=16)),
+    )
+    assert steps_of(vae) == int(keras.ops.convert_to_numpy(vae.optimizer.iterations)) == 8
+    logs = vae.evaluate(images, verbose=0, return_dict=True)
+    assert logs["loss"] == pytest.approx(logs["reconstruction"] + 0.5 * logs["kl"], rel=1e-5)
+
+
+def test_everything_else_works_under_a_strategy(make_vae, images, tmp_path):
+    strategy = mirrored()
+    with strategy.scope():
+        vae = make_vae()
+        vae.compile("adam")
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
+    history = vae.fit(dataset, validation_data=(images[:5], None), verbose=0).history
+    assert np.all(np.isfinite(list(history.values())))
+    assert np.all(np.isfinite(vae.evaluate(images[:5], verbose=0)))
+    expected = vae(images[:5])
+    np.testing.assert_allclose(vae.predict(images[:5], verbose=0), expected, rtol=1e-5)
+    assert vae.log_likelihood(images[:5], 3).shape == (5,)
+    assert vae.sample(3).shape == (3, 8, 8, 1)
+    vae.save(tmp_path / "vae.keras")
+    copy = keras.saving.load_model(tmp_path / "vae.keras")
+    assert steps_of(copy) == steps_of(vae) == 4
+    np.testing.assert_allclose(copy(images[:5]), expected, rtol=1e-5)
+    with strategy.scope():
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+    copy.fit(images, batch_size=8, verbose=0)
+    assert steps_of(copy) == 8

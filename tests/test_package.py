@@ -1,0 +1,37 @@
+"""`import keras_vae`: cheap, lazy, and known to Keras."""
+
+import pytest
+
+import keras_vae
+
+
+def test_import_loads_neither_tensorflow_nor_an_extra(run_python):
+    loaded = run_python("import keras_vae, sys; dir(keras_vae); print(*sys.modules)").split()
+    heavy = {
+        "tensorflow",
+        "keras",
+        "tensorflow_probability",
+        "tensorflow_datasets",
+        "sklearn",
+        "tf2onnx",
+        "onnx",
+        "onnxruntime",
+        "matplotlib",
+        "huggingface_hub",
+    }
+    assert heavy & {name.split(".")[0] for name in loaded} == set()
+
+
+def test_dir_lists_the_public_names():
+    assert dir(keras_vae) == sorted(keras_vae.__all__)
+    assert {"VAE", "DenseVAE", "ConvVAE", "BetaVAE", "zoo", "export"} <= set(dir(keras_vae))
+
+
+@pytest.mark.parametrize("name", ["VAE", "DenseVAE", "distributions", "networks", "schedules"])
+def test_public_names_are_found_on_first_use(name):
+    assert getattr(keras_vae, name).__name__.split(".")[-1] == name
+
+
+def test_an_unknown_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="module 'keras_vae' has no attribute 'nonsense'"):
+        keras_vae.nonsense  # noqa: B018
