@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.export.saved_model import _write
+from keras_vae.export.saved_model import write
 from keras_vae.export.signatures import full_precision, signatures
 from keras_vae.export.verify import (
     LITERT_TOLERANCE,
@@ -149,7 +149,7 @@ def _convert(signature, quantize, real):
     # TensorFlow's own converter calibrates with the interpreter that TensorFlow calls deprecated.
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-        _write({signature.name: signature}, folder)
+        write({signature.name: signature}, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, [signature.name])
         try:
             if isinstance(quantize, Int8):

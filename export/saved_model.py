@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_vae.export.signatures import served, signatures
+from keras_vae.export.signatures import Signature, served, signatures
 from keras_vae.export.verify import check_saved_model
 from keras_vae.files import atomic_directory
 from keras_vae.vae import VAE
@@ -54,12 +54,17 @@ def to_saved_model(
         raise ValueError(f"`version` should be an integer >= 0. Received: version={version!r}.")
     path = Path(base_dir, f"{version:d}")
     with atomic_directory(path) as folder:
-        _write(offered, folder)
+        write(offered, folder)
         check_saved_model(model, folder, part)
     return path
 
 
-def _write(offered, folder):
+def write(offered: dict[str, Signature], folder: Path) -> None:
+    """Writes signatures by their names as a SavedModel, with nothing of the model that they lack.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     functions = {
         name: signature.compiled.get_concrete_function() for name, signature in offered.items()
     }

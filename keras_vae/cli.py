@@ -130,20 +130,54 @@ def evaluate(name, num_samples, limit, out):
 @main.command()
 @click.argument("name")
 @click.option("--part", default="decoder", show_default=True, help="decoder, encoder or vae.")
+@click.option(
+    "--format",
+    "formats",
+    default="saved_model,onnx",
+    show_default=True,
+    help="Any of saved_model, onnx and litert, with commas between.",
+)
 @click.option("--out", required=True, type=click.Path(), help="Folder for the exports.")
-@click.option("--overwrite", is_flag=True, help="Replace an ONNX file that exists.")
+@click.option("--overwrite", is_flag=True, help="Replace ONNX and LiteRT files that exist.")
 @_command
-def export(name, part, out, overwrite):
-    """Export NAME, a shipped model or a folder, to SavedModel and ONNX, verified."""
+def export(name, part, formats, out, overwrite):
+    """Export NAME, a shipped model or a folder; each file is verified before it appears."""
     from keras_vae import export, zoo
 
+    folder = Path(out) / Path(name).name
+    exporters = {
+        "saved_model": lambda vae: export.to_saved_model(vae, folder / part, part),
+        "onnx": lambda vae: export.to_onnx(vae, folder / f"{part}.onnx", part, overwrite=overwrite),
+        "litert": lambda vae: export.to_litert(
+            vae, folder / f"{part}.tflite", part, overwrite=overwrite
+        ),
+    }
+    formats = formats.split(",")
+    if unknown := [choice for choice in formats if choice not in exporters]:
+        raise ValueError(
+            f"`--format` should name some of {', '.join(exporters)}. Received: {unknown[0]!r}."
+        )
     vae = zoo.load(name, compile=False)
-    label = Path(name).name
-    saved_model = export.to_saved_model(vae, Path(out) / label / part, part=part)
-    click.echo(f"{saved_model}: agrees with the model.")
-    onnx = Path(out) / label / f"{part}.onnx"
-    onnx = export.to_onnx(vae, onnx, part=part, overwrite=overwrite)
-    click.echo(f"{onnx}: agrees with the model.")
+    for choice in formats:
+        click.echo(f"{exporters[choice](vae)}: agrees with the model.")
+
+
+@main.command("serving-config")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--out", required=True, type=click.Path(), help="Folder for the files.")
+@click.option("--batching", is_flag=True, help="Join requests; `sample` is then refused.")
+@click.option("--overwrite", is_flag=True, help="Replace the files of a folder that exists.")
+@_command
+def serving_config(names, out, batching, overwrite):
+    """Write what TensorFlow Serving starts from.
+
+    Each NAME may say which versions to label: NAME@STABLE or NAME@STABLE,CANARY.
+    """
+    from keras_vae.export.serving import Batching, write_serving_config
+
+    batching = Batching() if batching else None
+    folder = write_serving_config(out, names, batching=batching, overwrite=overwrite)
+    click.echo(f"Wrote {folder}: `docker compose up --detach --wait` in it starts the server.")
 
 
 @main.command()

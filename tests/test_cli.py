@@ -87,8 +87,22 @@ def test_training_into_an_existing_folder_is_refused(folder):
     assert "exists already" in result.output
 
 
-def test_export_writes_both_formats(folder, tmp_path):
-    result = run("export", folder, "--out", tmp_path)
+def test_export_writes_every_format(folder, tmp_path):
+    result = run("export", folder, "--format", "saved_model,onnx,litert", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "tiny" / "decoder" / "1" / "saved_model.pb").exists()
     assert (tmp_path / "tiny" / "decoder.onnx").exists()
+    assert (tmp_path / "tiny" / "decoder.tflite").exists()
+
+
+def test_unknown_format_is_refused_before_anything_is_written(folder, tmp_path):
+    result = run("export", folder, "--format", "onnx,pickle", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "Received: 'pickle'" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_serving_config_writes_what_a_server_starts_from(tmp_path):
+    result = run("serving-config", "conv_mnist@1,2", "--out", tmp_path / "serving")
+    assert result.exit_code == 0, result.output
+    assert "conv_mnist" in (tmp_path / "serving" / "config" / "models.config").read_text()
