@@ -44,10 +44,32 @@ def __dir__():
     return __all__
 
 
-@wrapt.when_imported("keras")
-def _register_with_keras(keras):
+# What the variants are made of, and what must be whole before they can be imported.
+_VARIANTS_NEED = (
+    "checks",
+    "distributions",
+    "networks",
+    "objectives",
+    "random",
+    "schedules",
+    "scoring",
+    "vae",
+)
+
+
+def _register_with_keras(imported):
     # `keras.saving.load_model` finds our classes by their registered names, so they must be
     # registered wherever Keras is in use; where it is not (`keras-vae list`), nothing is loaded.
-    # If Keras comes in through one of our own modules, that module is on the way already.
-    if not any(name.startswith("keras_vae.") for name in sys.modules):
+    # While a module that the variants need is on its way, this waits for that module's own hook.
+    on_the_way = [
+        module
+        for module in map(sys.modules.get, _HOOKED)
+        if module is not None and module.__spec__._initializing
+    ]
+    if "keras" in sys.modules and on_the_way in ([], [imported]):
         importlib.import_module("keras_vae.models")
+
+
+_HOOKED = ("tensorflow", "keras", *(f"keras_vae.{name}" for name in _VARIANTS_NEED))
+for _name in _HOOKED:
+    wrapt.register_post_import_hook(_register_with_keras, _name)

@@ -89,15 +89,19 @@ def run(folder: str | Path, say: Callable[[str], None]) -> Path:
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Returns scikit-learn's digits as MNIST has them: 20x20 in the middle of 28x28.
+    """Returns scikit-learn's digits as MNIST has them: 20x20 in the middle of 28x28, and sharp.
+
+    Enlarged from 8x8 they are soft, so their contrast is raised: 0.3 becomes black, 0.7 white.
 
     Returns:
         Grey training images and test images binarized once, (num_images, 28, 28, 1).
     """
     splits = data.load("digits", image_size=(20, 20))
     border = ((0, 0), (4, 4), (4, 4), (0, 0))
-    train = np.concatenate([splits.train.images, splits.validation.images])
-    return np.pad(train, border), data.binarize(np.pad(splits.test.images, border), seed=777)
+    train, validation, test = (
+        np.pad(np.clip((split.images - 0.3) / 0.4, 0.0, 1.0), border) for split in splits
+    )
+    return np.concatenate([train, validation]), data.binarize(test, seed=777)
 
 
 def _mean_elbo(vae, images):

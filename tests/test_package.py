@@ -35,3 +35,26 @@ def test_public_names_are_found_on_first_use(name):
 def test_an_unknown_name_is_no_attribute():
     with pytest.raises(AttributeError, match="module 'keras_vae' has no attribute 'nonsense'"):
         keras_vae.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import keras_vae",
+        "import keras, keras_vae",
+        "import keras_vae, tensorflow",
+        "import keras_vae.data",
+        "import keras_vae.vae",
+        "import keras_vae.distributions",
+        "import keras_vae.networks.dense",
+        "import keras_vae.export.onnx",
+        "import keras_vae.zoo.training",
+    ],
+)
+def test_keras_knows_the_variants_whatever_is_imported_first(run_python, first):
+    program = f"""
+{first}
+import keras
+print(keras.saving.get_registered_object("keras_vae>ConvVAE").__name__)
+"""
+    assert run_python(program) == "ConvVAE\n"
