@@ -1,5 +1,7 @@
 """Figures: they show the images that the model gives, and are only returned."""
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -63,3 +65,9 @@ def test_contact_sheet_has_four_titled_pictures(vae, images, tmp_path):
 def test_contact_sheet_says_how_many_examples_it_needs(vae, images):
     with pytest.raises(ValueError, match="at least 24 examples. Received: 3"):
         plots.contact_sheet(vae, images[:3])
+
+
+def test_missing_matplotlib_is_answered_with_how_to_install_it(vae, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'pip install "keras-vae\[plots\]"'):
+        plots.samples(vae)

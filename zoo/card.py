@@ -72,7 +72,8 @@ def _training(recipe, facts):
     minutes, best = facts["seconds"] / 60, " (the best one)" if training.patience else ""
     return f"""## Training
 
-Data: `{data.name}`, split seed {data.split_seed}, binarization: {data.binarization}.
+Data: {facts["num_images"]:,} images of `{data.name}`, split seed {data.split_seed}, binarization:
+{data.binarization}.
 Adam, learning rate {rate}, batch size {training.batch_size}, seed {training.seed},
 precision {training.dtype}; {facts["epochs"]} epochs in {minutes:.1f} minutes
 ({facts["hardware"]}, {facts["date"]}). The weights are those of epoch {facts["kept_epoch"]}{best},

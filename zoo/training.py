@@ -89,7 +89,7 @@ def train(
         model.load_weights(work / "best.weights.h5")
     model = _in_recipe_precision(model, recipe)
     results = {
-        "training": _training_facts(work, recipe.training),
+        "training": {"num_images": len(images), **_training_facts(work, recipe.training)},
         **measure(model, recipe, test, progress=progress),
     }
     examples = test[:_NUM_GOLDEN]

@@ -33,6 +33,7 @@ def test_training_leaves_one_folder_with_results_and_protocol(trained):
     assert [path.name for path in trained.parent.iterdir()] == ["tiny"]
     results = keras_vae.zoo.info(trained).results
     assert results["training"]["epochs"] == 3
+    assert results["training"]["num_images"] == 1297
     assert results["protocol"]["num_test_images"] == 300
     assert results["protocol"]["importance_samples"] == 10
     test = results["test"]
