@@ -50,6 +50,7 @@ _VARIANTS_NEED = (
     "distributions",
     "networks",
     "objectives",
+    "parts",
     "random",
     "schedules",
     "scoring",

@@ -16,6 +16,7 @@ from keras_vae.distributions import (
     StandardNormal,
 )
 from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
+from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
 
@@ -94,7 +95,7 @@ class VAE(keras.Model):
         self.posterior = posterior or DiagonalNormal()
         self.likelihood = likelihood or Bernoulli()
         self.objective = objective or ELBO()
-        self._check_parts()
+        check_parts(self)
         if not self.likelihood.built:
             self.likelihood.build(self.event_shape)
         self.seed_generator = keras.random.SeedGenerator()
@@ -387,46 +388,6 @@ class VAE(keras.Model):
 
     def _checked(self, x):
         return check_data(x, self.event_shape, self.likelihood.support)
-
-    def _check_parts(self):
-        kinds = {
-            "prior": Prior,
-            "posterior": Posterior,
-            "likelihood": Likelihood,
-            "objective": Objective,
-        }
-        for name, kind in kinds.items():
-            part = getattr(self, name)
-            if not isinstance(part, kind):
-                raise ValueError(
-                    f"`{name}` should be of class {kind.__name__}. Received: {name}={part!r}."
-                )
-        expected = self.posterior.params_size(self.latent_dim)
-        if self.encoder.output_shape != (None, expected):
-            raise ValueError(
-                f"The encoder's output should have shape (batch, {expected}) for "
-                f"{self.latent_dim} latents and a {type(self.posterior).__name__}. "
-                f"Received: encoder.output_shape={self.encoder.output_shape}."
-            )
-        *axes, channels = self.event_shape
-        expected = (None, *axes, channels * self.likelihood.params_size())
-        if self.decoder.output_shape != expected:
-            raise ValueError(
-                f"The decoder's output should have shape {expected} for data of shape "
-                f"{self.event_shape} and a {type(self.likelihood).__name__}. "
-                f"Received: decoder.output_shape={self.decoder.output_shape}."
-            )
-        if self.likelihood.built and self.likelihood.event_ndims != len(self.event_shape):
-            raise ValueError(
-                "The likelihood serves data with as many axes as it was first used with, "
-                f"{self.likelihood.event_ndims}: give this model one of its own. "
-                f"Received: event_shape={self.event_shape}."
-            )
-        if self.prior.latent_dim != self.latent_dim:
-            raise ValueError(
-                "The prior should have as many latents as the decoder takes, "
-                f"{self.latent_dim}. Received: prior.latent_dim={self.prior.latent_dim}."
-            )
 
 
 def _labels(y, sample_weight):

@@ -20,6 +20,7 @@ CHAIN = (
     "distributions",
     "networks",
     "objectives",
+    "parts",
     "scoring",
     "vae",
     "models",
