@@ -44,8 +44,3 @@ def fixed_seed(seed: int | None) -> tf.Tensor:
         return tf.cast(keras.random.SeedGenerator().next(), tf.int32)
     low, high = seed & 0x7FFFFFFF, (seed >> 31) & 0x7FFFFFFF
     return tf.constant([low, high], tf.int32)
-
-
-def split_seed(seed: tf.Tensor, num: int) -> list[tf.Tensor]:
-    """Splits one seed into `num` independent ones, each of shape (2,), int32."""
-    return tf.unstack(tf.random.experimental.stateless_split(seed, num))
