@@ -5,18 +5,17 @@ import importlib
 # Loaded on first use: a client of a server, `keras_vae.export.client`, should not wait for
 # TensorFlow, nor need it.
 _PUBLIC = {
-    "ExportError": "verify",
-    "Float16": "litert",
-    "Int8": "litert",
-    "Parity": "verify",
-    "check_litert": "verify",
-    "check_onnx": "verify",
-    "check_saved_model": "verify",
+    "ExportError": "proof",
+    "Float16": "quantization",
+    "Int8": "quantization",
+    "Parity": "proof",
+    "find_exports": "verification",
     "to_litert": "litert",
     "to_onnx": "onnx",
     "to_saved_model": "saved_model",
+    "verify": "verification",
 }
-_SUBMODULES = ("client", "litert", "onnx", "saved_model", "serving", "signatures", "verify")
+_SUBMODULES = ("client", "litert", "onnx", "saved_model", "serving", "signatures")
 
 __all__ = [*_PUBLIC]
 

@@ -1,36 +1,55 @@
 """SavedModel: what TF Serving loads."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
 
-from keras_vae.export.signatures import Signature, served, signatures
-from keras_vae.export.verify import check_saved_model
+from keras_vae.export import fresh_process
+from keras_vae.export.carried import Carried, describe, write_into_saved_model
+from keras_vae.export.proof import TOLERANCES, Proof, check_trained
+from keras_vae.export.signatures import Signature, offered_signatures
+from keras_vae.export.verification import extra, verify_as
+from keras_vae.export.warm_up import write_warm_up
 from keras_vae.files import atomic_directory
 from keras_vae.vae import VAE
 
 
 def to_saved_model(
-    model: VAE, base_dir: str | os.PathLike, part: str = "decoder", *, version: int | None = None
+    model: VAE,
+    base_dir: str | os.PathLike,
+    part: str = "decoder",
+    *,
+    version: int | None = None,
+    uint8_images: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> Path:
     """Writes a part of the model as the next version that TF Serving will find in `base_dir`.
 
-    What it offers is listed in `signatures.Signature`. The version is loaded back and compared with
-    the model before it appears, and it appears whole; older versions are left alone.
+    What it offers is listed in `signatures.Signature`. The version is run in a fresh process, which
+    has nothing of keras_vae, and compared with the model before it appears, and it appears whole;
+    older versions are left alone. In its folder `assets.extra` are the first requests, with which
+    the server warms it up, and the proof and metadata that `verify` reads.
 
     Args:
         model: The model.
         base_dir: Folder of all versions; it is created if it is not there.
         part: "decoder", "encoder" or "vae".
         version: A number that is not taken yet; the next one above the existing ones if not given.
+        uint8_images: Whether images come as uint8, from 0 to 255, and are scaled in the graph.
+        metadata: What the export should say of itself besides, such as a licence.
+        force: Whether to export a model that is untrained or gives NaN.
 
     Returns:
         The folder of the version, `base_dir/version`.
 
     Raises:
-        ExportError: If what was written differs from the model, or the model gives NaN.
+        ExportError: If what was written differs from the model or could not be served, or the model
+            is untrained or gives NaN, unless forced.
         FileExistsError: If the version exists.
+        ImportError: If the export extra is not installed.
         OSError: If it cannot be written.
         TypeError: If `model` is not a `VAE`.
         ValueError: If there is no such part, or `version` is not an integer of at least 0.
@@ -38,24 +57,31 @@ def to_saved_model(
     Example:
 
     >>> import tempfile
-    >>> from keras_vae.networks import dense_decoder, dense_encoder
-    >>> vae = VAE(dense_encoder((8, 8, 1), 2), dense_decoder(2, (8, 8, 1)))
+    >>> import keras_vae
+    >>> vae = keras_vae.zoo.load("dense_digits")
     >>> path = to_saved_model(vae, tempfile.mkdtemp())
     >>> path.name
     '1'
     >>> decode = tf.saved_model.load(path).signatures["decode"]
-    >>> decode(z=tf.zeros((3, 2)))["image"].shape
+    >>> decode(z=tf.zeros((3, vae.latent_dim)))["image"].shape
     TensorShape([3, 8, 8, 1])
     """
-    offered = served(signatures(model, part))
+    offered = offered_signatures(model, part, "saved_model", uint8_images=uint8_images)
     if version is None:
         version = _next_version(base_dir)
     elif not isinstance(version, int) or version < 0:
         raise ValueError(f"`version` should be an integer >= 0. Received: version={version!r}.")
+    check_trained(model, force=force)
+    extra("tensorflow_serving.apis.prediction_log_pb2")
+    about = describe(model, part, "serving_default", uint8_images=uint8_images, metadata=metadata)
     path = Path(base_dir, f"{version:d}")
     with atomic_directory(path) as folder:
+        fresh_process.start()
         write(offered, folder)
-        check_saved_model(model, folder, part)
+        proof = Proof.of(model, offered, None, TOLERANCES["saved_model"], force=force)
+        write_into_saved_model(folder, Carried(about, proof))
+        write_warm_up(folder, path.parent.name, proof.cases)
+        verify_as("saved_model", folder, model, force=force)
     return path
 
 

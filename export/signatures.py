@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.distributions import kl_divergence
+from keras_vae.distributions import kl_divergence, kl_per_latent
 from keras_vae.vae import VAE
 
 tfd = tfp.distributions
@@ -22,7 +22,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Signature:
-    """One function of an exported model: float32 tensors in, named float32 tensors out.
+    """One function of an exported model: tensors in, named float32 tensors out.
 
     The names, dtypes and shapes below are stable; the batch is unknown in all of them. An `image`
     has shape (batch, *event_shape), whatever the data is. The first of each part is also offered as
@@ -43,7 +43,8 @@ class Signature:
                                                              nats, with z at the posterior's mean
 
     `sample` is stateless: the same seed gives the same images, and `seed=[s, 0]` those of
-    `vae.sample(num_samples, seed=s)`.
+    `vae.sample(num_samples, seed=s)`. With `uint8_images`, every input called `image` is uint8,
+    from 0 to 255, and divided by 255 in the graph; what comes out stays float32.
 
     Attributes:
         name: Under which the function is called.
@@ -63,12 +64,13 @@ class Signature:
         return tf.function(self.function, input_signature=self.inputs)
 
 
-def signatures(model: VAE, part: str) -> tuple[Signature, ...]:
+def signatures(model: VAE, part: str, *, uint8_images: bool = False) -> tuple[Signature, ...]:
     """Returns what a part of the model offers, the one to serve by default first.
 
     Args:
         model: The model.
         part: "decoder", "encoder" or "vae".
+        uint8_images: Whether images come as uint8, from 0 to 255, and are scaled in the graph.
 
     Raises:
         TypeError: If `model` is not a `VAE`.
@@ -97,13 +99,14 @@ def signatures(model: VAE, part: str) -> tuple[Signature, ...]:
         return {"image": model.decode(z).mean()}
 
     def encode(image):
-        posterior = model.encode(image)
-        return {"loc": posterior.mean(), "scale": posterior.stddev(), "kl": kl(posterior)}
+        posterior = model.encode(to_float(image))
+        return {"loc": posterior.mean(), "scale": _stddev(posterior), "kl": kl(posterior)}
 
     def reconstruct(image):
-        return {"image": model.decode(model.encode(image).mean()).mean()}
+        return {"image": model.decode(model.encode(to_float(image)).mean()).mean()}
 
     def score(image):
+        image = to_float(image)
         posterior = model.encode(image)
         reconstruction = -model.decode(posterior.mean()).log_prob(image)
         divergence = kl(posterior)
@@ -111,9 +114,18 @@ def signatures(model: VAE, part: str) -> tuple[Signature, ...]:
         return {"elbo": elbo, "reconstruction": reconstruction, "kl": divergence}
 
     def kl(posterior):
-        return kl_divergence(posterior, model.prior.distribution(), posterior.mean()[tf.newaxis])
+        prior = model.prior.distribution()
+        if isinstance(posterior, tfd.MultivariateNormalTriL) and _is_diagonal_normal(prior):
+            return tf.reduce_sum(kl_per_latent(posterior, prior), axis=-1)
+        return kl_divergence(posterior, prior, posterior.mean()[tf.newaxis])
+
+    def to_float(image):
+        return tf.cast(image, tf.float32) / 255.0 if uint8_images else image
 
     images, latents = _batches(image=model.event_shape), _batches(z=(model.latent_dim,))
+    taken = images
+    if uint8_images:
+        taken = (tf.TensorSpec(images[0].shape, tf.uint8, "image"),)
     moments = _batches(loc=(model.latent_dim,), scale=(model.latent_dim,), kl=())
     nats = _batches(elbo=(), reconstruction=(), kl=())
     seeding = (tf.TensorSpec((), tf.int32, "num_samples"), tf.TensorSpec((2,), tf.int32, "seed"))
@@ -121,21 +133,21 @@ def signatures(model: VAE, part: str) -> tuple[Signature, ...]:
     if _is_normal(model.decode(tf.zeros((1, model.latent_dim)))):
         decoded += _batches(scale=model.event_shape)
     offered = {
-        "reconstruct": (reconstruct, images, images),
-        "encode": (encode, images, moments),
+        "reconstruct": (reconstruct, taken, images),
+        "encode": (encode, taken, moments),
         "decode": (decode, latents, decoded),
         "sample": (sample, seeding, images),
-        "score": (score, images, nats),
+        "score": (score, taken, nats),
     }
     return tuple(Signature(name, *offered[name]) for name in PARTS[part])
 
 
-def onnx_signature(model: VAE, part: str) -> Signature:
+def onnx_signature(model: VAE, part: str, *, uint8_images: bool = False) -> Signature:
     """Returns the one function that an ONNX file of the part holds: the one to serve by default.
 
     An ONNX graph has one name for each tensor, so `reconstruct` gives `image_out` for `image`.
     """
-    default = signatures(model, part)[0]
+    default = signatures(model, part, uint8_images=uint8_images)[0]
     taken = {spec.name for spec in default.inputs}
 
     def unlike_inputs(name):
@@ -148,6 +160,20 @@ def onnx_signature(model: VAE, part: str) -> Signature:
         tf.TensorSpec(spec.shape, spec.dtype, unlike_inputs(spec.name)) for spec in default.outputs
     )
     return replace(default, function=function, outputs=outputs)
+
+
+def offered_signatures(
+    model: VAE, part: str, format: str, *, uint8_images: bool = False
+) -> dict[str, Signature]:
+    """Returns what a file of a format offers, by the names under which it is called.
+
+    A SavedModel offers all that `signatures` lists; an ONNX or LiteRT file the first of them.
+    """
+    if format == "onnx":
+        default = onnx_signature(model, part, uint8_images=uint8_images)
+        return {default.name: default}
+    offered = signatures(model, part, uint8_images=uint8_images)
+    return served(offered) if format == "saved_model" else {offered[0].name: offered[0]}
 
 
 def served(offered: Sequence[Signature]) -> dict[str, Signature]:
@@ -178,3 +204,15 @@ def _batches(**shapes):
 
 def _is_normal(likelihood):
     return isinstance(getattr(likelihood, "distribution", None), tfd.Normal)
+
+
+def _is_diagonal_normal(distribution):
+    return isinstance(distribution, tfd.MultivariateNormalDiag)
+
+
+def _stddev(posterior):
+    # What TFP does for a triangular scale, and for its KL divergence, needs operations that LiteRT
+    # lacks.
+    if isinstance(posterior, tfd.MultivariateNormalTriL):
+        return tf.sqrt(tf.reduce_sum(tf.square(posterior.scale.to_dense()), axis=-1))
+    return posterior.stddev()

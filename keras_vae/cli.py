@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def evaluate(name, num_samples, limit, out):
 
 
 @main.command()
-@click.argument("name")
+@click.argument("source", metavar="NAME|FOLDER|FILE.keras")
 @click.option("--part", default="decoder", show_default=True, help="decoder, encoder or vae.")
 @click.option(
     "--format",
@@ -138,28 +139,146 @@ def evaluate(name, num_samples, limit, out):
     help="Any of saved_model, onnx and litert, with commas between.",
 )
 @click.option("--out", required=True, type=click.Path(), help="Folder for the exports.")
+@click.option("--quantize", type=click.Choice(["float16", "int8"]), help="Of ONNX and LiteRT.")
+@click.option("--uint8", "uint8_images", is_flag=True, help="Take images as uint8, 0 to 255.")
 @click.option("--overwrite", is_flag=True, help="Replace ONNX and LiteRT files that exist.")
+@click.option("--force", is_flag=True, help="Export a model that is untrained or gives NaN.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @_command
-def export(name, part, formats, out, overwrite):
-    """Export NAME, a shipped model or a folder; each file is verified before it appears."""
-    from keras_vae import export, zoo
+def export(source, part, formats, out, quantize, uint8_images, overwrite, force, as_json):
+    """Export a model; each file is verified by what will serve it before it appears.
 
-    folder = Path(out) / Path(name).name
+    The SavedModel goes to OUT/NAME_PART/VERSION, where TensorFlow Serving finds it if OUT is its
+    folder of models; the others are OUT/NAME_PART.onnx and .tflite. The exit status is not 0 if
+    anything fails.
+    """
+    from keras_vae import export
+
+    formats = formats.split(",")
+    if unknown := [choice for choice in formats if choice not in _SUFFIXES]:
+        raise ValueError(
+            f"`--format` should name some of {', '.join(_SUFFIXES)}. Received: {unknown[0]!r}."
+        )
+    if quantize and "saved_model" in formats:
+        raise ValueError("`--quantize` is for onnx and litert: name them with `--format`.")
+    vae, metadata = _load(source)
+    export.signatures.signatures(vae, part)  # refuses an unknown part before anything is written
+    options = {"uint8_images": uint8_images, "metadata": metadata, "force": force}
+    file_options = {
+        **options,
+        "overwrite": overwrite,
+        "quantize": {"float16": export.Float16, "int8": export.Int8}[quantize]()
+        if quantize
+        else None,
+    }
+    target = Path(out, f"{metadata['name']}_{part}")
     exporters = {
-        "saved_model": lambda vae: export.to_saved_model(vae, folder / part, part),
-        "onnx": lambda vae: export.to_onnx(vae, folder / f"{part}.onnx", part, overwrite=overwrite),
-        "litert": lambda vae: export.to_litert(
-            vae, folder / f"{part}.tflite", part, overwrite=overwrite
+        "saved_model": lambda: export.to_saved_model(vae, target, part, **options),
+        "onnx": lambda: export.to_onnx(vae, target.with_suffix(".onnx"), part, **file_options),
+        "litert": lambda: export.to_litert(
+            vae, target.with_suffix(".tflite"), part, **file_options
         ),
     }
-    formats = formats.split(",")
-    if unknown := [choice for choice in formats if choice not in exporters]:
-        raise ValueError(
-            f"`--format` should name some of {', '.join(exporters)}. Received: {unknown[0]!r}."
-        )
-    vae = zoo.load(name, compile=False)
-    for choice in formats:
-        click.echo(f"{exporters[choice](vae)}: agrees with the model.")
+    _report(((f"{target}{_SUFFIXES[choice]}", exporters[choice]) for choice in formats), as_json)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@_command
+def verify(paths, as_json):
+    """Verify exports again: files, versions of a SavedModel, or folders with any of them in.
+
+    Each carries what its model gave for some inputs, and is run by what serves it. The exit status
+    is not 0 if anything fails.
+    """
+    from keras_vae import export
+
+    found = [file for path in paths for file in export.find_exports(path)]
+    if not found:
+        raise ValueError(f"There is no export in {', '.join(paths)}.")
+    _report(((str(file), lambda file=file: file) for file in found), as_json)
+
+
+_SUFFIXES = {"saved_model": "", "onnx": ".onnx", "litert": ".tflite"}
+
+
+def _load(source):
+    """Returns a model and what its exports should say of where it is from."""
+    if source.endswith(".keras"):
+        import keras
+
+        import keras_vae
+
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"There is no file {source}.")
+        vae = keras.saving.load_model(source, compile=False)
+        if not isinstance(vae, keras_vae.VAE):
+            raise ValueError(f"{source} holds a {type(vae).__name__}, not a VAE.")
+        return vae, {"name": Path(source).stem}
+    from keras_vae import zoo
+
+    recipe = zoo.info(source).recipe
+    return zoo.load(source, compile=False), {"name": recipe.name, "licence": recipe.licence}
+
+
+def _report(jobs, as_json):
+    """Does (label, function that returns the path of an export) one by one; tells of each.
+
+    Raises:
+        SystemExit: With status 1, once all are done, if one of them failed.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = []
+    with Console(stderr=True).status("") as status:
+        for label, job in jobs:
+            status.update(label)
+            rows.append({"path": label, **_verified(job)})
+    failed = [row for row in rows if "error" in row]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        sys.exit(bool(failed))
+    base = os.path.commonpath([os.path.dirname(row["path"]) for row in rows])
+    columns = ("export", "kB", "difference", "nats lost", "ms at 1", "ms at 64")
+    table = Table(*columns, title=base)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for row in rows:
+        if "error" not in row:
+            nats, times = row["lost_nats"], row["milliseconds"]
+            table.add_row(
+                os.path.relpath(row["path"], base),
+                f"{row['bytes'] / 1e3:,.0f}",
+                f"{row['largest_difference']:.2g}",
+                "" if nats is None else f"{nats:.4f}",
+                *(f"{times[size]:.3g}" for size in sorted(times)),
+            )
+    if table.rows:
+        Console().print(table)
+    for row in failed:
+        click.echo(f"{row['path']}: {row['error']}", err=True)
+    sys.exit(bool(failed))
+
+
+def _verified(job):
+    from keras_vae import export
+
+    try:
+        path = job()
+        parity = export.verify(path, time=True)
+    except _USER_ERRORS as error:
+        return {"error": str(error)}
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return {
+        "path": str(path),
+        "bytes": sum(file.stat().st_size for file in files),
+        "largest_difference": parity.largest,
+        "lost_nats": parity.lost_nats,
+        "milliseconds": dict(parity.milliseconds),
+    }
 
 
 @main.command("serving-config")

@@ -18,6 +18,7 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     vae = models.DenseVAE((4, 4, 1), 2, hidden_units=(8,))
+    vae.step.assign(1)  # what is untrained is not exported
     return zoo.save(vae, tmp_path_factory.mktemp("cli") / "tiny", summary="Tiny.")
 
 
@@ -87,12 +88,68 @@ def test_training_into_an_existing_folder_is_refused(folder):
     assert "exists already" in result.output
 
 
-def test_export_writes_every_format(folder, tmp_path):
-    result = run("export", folder, "--format", "saved_model,onnx,litert", "--out", tmp_path)
+def test_export_writes_every_format_and_tells_what_it_measured(folder, tmp_path):
+    result = run(
+        "export", folder, "--format", "saved_model,onnx,litert", "--out", tmp_path, "--json"
+    )
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "tiny" / "decoder" / "1" / "saved_model.pb").exists()
-    assert (tmp_path / "tiny" / "decoder.onnx").exists()
-    assert (tmp_path / "tiny" / "decoder.tflite").exists()
+    rows = json.loads(result.stdout)
+    names = ["tiny_decoder/1", "tiny_decoder.onnx", "tiny_decoder.tflite"]
+    assert [row["path"] for row in rows] == [str(tmp_path / name) for name in names]
+    for row in rows:
+        assert row["largest_difference"] <= 1e-5
+        assert row["bytes"] > 1000
+        assert 0 < row["milliseconds"]["1"]
+    assert (tmp_path / "tiny_decoder" / "1" / "saved_model.pb").exists()
+    again = run("verify", tmp_path)
+    assert again.exit_code == 0, again.output
+    assert again.output.count("tiny_decoder") == 3
+
+
+def test_export_quantizes_and_takes_uint8(folder, tmp_path):
+    options = ("--part", "vae", "--format", "onnx", "--quantize", "int8", "--uint8")
+    result = run("export", folder, *options, "--out", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    assert isinstance(row["lost_nats"], float)
+
+
+def test_export_takes_a_keras_file(make_vae, tmp_path):
+    vae = make_vae()
+    vae.save(tmp_path / "mine.keras")
+    options = ("--format", "onnx", "--out", tmp_path)
+    untrained = run("export", tmp_path / "mine.keras", *options)
+    assert untrained.exit_code == 1
+    assert "untrained" in untrained.output
+    forced = run("export", tmp_path / "mine.keras", *options, "--force")
+    assert forced.exit_code == 0, forced.output
+    assert (tmp_path / "mine_decoder.onnx").exists()
+
+
+def test_what_fails_is_told_of_and_the_others_are_done(folder, tmp_path):
+    (tmp_path / "tiny_decoder.onnx").write_text("mine")
+    result = run("export", folder, "--format", "onnx,litert", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "tiny_decoder.onnx" in result.output
+    assert "exists already" in result.output
+    assert (tmp_path / "tiny_decoder.onnx").read_text() == "mine"
+    assert (tmp_path / "tiny_decoder.tflite").exists()
+
+
+def test_verify_fails_where_anything_fails(folder, tmp_path):
+    assert run("export", folder, "--format", "onnx", "--out", tmp_path).exit_code == 0
+    (tmp_path / "broken.tflite").write_bytes(b"not a model")
+    result = run("verify", tmp_path, "--json")
+    assert result.exit_code == 1
+    broken, whole = json.loads(result.stdout)
+    assert "carries no proof" in broken["error"]
+    assert whole["largest_difference"] <= 1e-5
+
+
+def test_verify_of_an_empty_folder_is_an_error(tmp_path):
+    result = run("verify", tmp_path)
+    assert result.exit_code == 1
+    assert "no export" in result.output
 
 
 def test_unknown_format_is_refused_before_anything_is_written(folder, tmp_path):

@@ -56,8 +56,12 @@ def kl_per_latent(posterior: tfd.Distribution, prior: tfd.Distribution) -> tf.Te
         )
     prior_scale = prior.scale.diag_part()
     if isinstance(posterior, tfd.MultivariateNormalDiag):
-        row_square = tf.square(posterior.scale.diag_part())
+        diagonal = posterior.scale.diag_part()
+        row_square = tf.square(diagonal)
     else:
-        row_square = tf.reduce_sum(tf.square(posterior.scale.to_dense()), axis=-1)
+        scale_tril = posterior.scale.to_dense()
+        # Not `diag_part`, which LiteRT lacks.
+        diagonal = tf.reduce_sum(scale_tril * tf.eye(scale_tril.shape[-1]), axis=-1)
+        row_square = tf.reduce_sum(tf.square(scale_tril), axis=-1)
     square = (tf.square(posterior.loc - prior.loc) + row_square) / tf.square(prior_scale)
-    return 0.5 * (square - 1.0) - tf.math.log(posterior.scale.diag_part() / prior_scale)
+    return 0.5 * (square - 1.0) - tf.math.log(diagonal / prior_scale)

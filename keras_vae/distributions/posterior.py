@@ -4,6 +4,7 @@ import abc
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -125,10 +126,13 @@ class FullCovarianceNormal(_Normal):
     def distribution(self, params):
         latent_dim = self._latent_dim(params.shape[-1])
         loc, entries = tf.split(tf.cast(params, tf.float32), [latent_dim, -1], axis=-1)
-        raw = tfp.math.fill_triangular(entries)
-        # Not `set_diag`: XLA has no gradient of it for batches of unknown size.
-        below = raw - tf.linalg.band_part(raw, 0, 0)
-        scale_tril = below + tf.linalg.diag(self._scale(tf.linalg.diag_part(raw)))
+        # One gather instead of a dozen operations, some of which LiteRT lacks: entry 0 is the zero
+        # above the diagonal.
+        rows = _triangular_rows(latent_dim)
+        on_diagonal = np.isin(np.arange(1, rows.max() + 1), np.diag(rows))
+        entries = tf.where(on_diagonal, self._scale(entries), entries)
+        entries = tf.concat([tf.zeros_like(entries[..., :1]), entries], axis=-1)
+        scale_tril = tf.gather(entries, rows, axis=-1)
         return tfd.MultivariateNormalTriL(loc, scale_tril, name="posterior")
 
     def _latent_dim(self, params_size):
@@ -139,3 +143,9 @@ class FullCovarianceNormal(_Normal):
                 f"Received: params.shape[-1]={params_size}."
             )
         return latent_dim
+
+
+def _triangular_rows(size):
+    """Returns which entry, from 1 on, goes where, in the order of `tfp.math.fill_triangular`."""
+    entries = np.arange(1, size * (size + 1) // 2 + 1)
+    return np.tril(np.concatenate([entries[size:], entries[::-1]]).reshape(size, size))

@@ -20,6 +20,7 @@ class ConvVAE(VAE):
         filters: Number of filters of each level of the encoder, each at half the resolution of the
             one before; the decoder has them reversed.
         hidden_units: Width of the dense layer between the convolutions and the latents.
+        activation: Of the hidden layers, a name that Keras knows.
         prior: p(z); a `StandardNormal` if not given.
         posterior: q(z given x); a `DiagonalNormal` if not given.
         likelihood: p(x given z); a `Bernoulli` if not given.
@@ -51,6 +52,7 @@ class ConvVAE(VAE):
         *,
         filters: Sequence[int] = (32, 64),
         hidden_units: int = 256,
+        activation: str = "relu",
         prior: Prior | None = None,
         posterior: Posterior | None = None,
         likelihood: Likelihood | None = None,
@@ -59,7 +61,12 @@ class ConvVAE(VAE):
         dtype: str | None = None,
     ):
         posterior, likelihood = posterior or DiagonalNormal(), likelihood or Bernoulli()
-        sizes = {"filters": filters, "hidden_units": hidden_units, "dtype": dtype}
+        sizes = {
+            "filters": filters,
+            "hidden_units": hidden_units,
+            "activation": activation,
+            "dtype": dtype,
+        }
         super().__init__(
             conv_encoder(event_shape, latent_dim, posterior=posterior, **sizes),
             conv_decoder(latent_dim, event_shape, likelihood=likelihood, **sizes),
@@ -72,6 +79,7 @@ class ConvVAE(VAE):
         )
         self.filters = tuple(filters)
         self.hidden_units = hidden_units
+        self.activation = activation
 
     def get_config(self):
         return {
@@ -79,5 +87,6 @@ class ConvVAE(VAE):
             "latent_dim": self.latent_dim,
             "filters": self.filters,
             "hidden_units": self.hidden_units,
+            "activation": self.activation,
             **self.parts_config("prior", "posterior", "likelihood", "objective"),
         }

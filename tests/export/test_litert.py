@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_vae import VAE, ConvVAE
 from keras_vae.distributions import FixedScaleNormal, kl_divergence
-from keras_vae.export import ExportError, Float16, Int8, check_litert, to_litert
+from keras_vae.export import ExportError, Float16, Int8, to_litert, verify
 from keras_vae.networks import dense_encoder
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
@@ -75,7 +75,7 @@ def test_decoder_decodes_as_the_model_does(models, run, kind):
     assert_close(run(models[kind], "decoder", z), decoded(models[kind], z))
 
 
-@pytest.mark.parametrize("kind", ["conv", "beta", "series"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_encoder_encodes_as_the_model_does(models, run, kind):
     x = draw_images(models[kind])
     assert_close(run(models[kind], "encoder", x), encoded(models[kind], x))
@@ -84,13 +84,6 @@ def test_encoder_encodes_as_the_model_does(models, run, kind):
 def test_vae_reconstructs_as_the_model_does(models, run):
     x = draw_images(models["conv"])
     assert_close(run(models["conv"], "vae", x), {"image": models["conv"].reconstruct(x)})
-
-
-@pytest.mark.parametrize("part", ["encoder", "vae"])
-def test_a_full_covariance_is_refused_by_the_operation_that_is_missing(models, tmp_path, part):
-    with pytest.raises(ExportError, match=r"it has no operation MatrixDiagPartV3\.$"):
-        to_litert(models["full_covariance"], tmp_path / "litert" / "part.tflite", part)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("quantize", "tolerance"), QUANTIZED)
@@ -110,6 +103,7 @@ def test_quantized_encoder_is_near_the_model(models, run, quantize, tolerance):
 
 def test_quantized_files_are_smaller(make_vae, tmp_path):
     vae = make_vae(hidden_units=(256,))
+    vae.step.assign(1)
     full, half, quarter = (
         to_litert(vae, tmp_path / f"{quantize}.tflite", quantize=quantize).stat().st_size
         for quantize in (None, Float16(), Int8())
@@ -138,6 +132,7 @@ def test_mixed_precision_is_written_in_float32(run):
     sizes = {"filters": (4,), "hidden_units": 8}
     mixed = ConvVAE((9, 7, 1), 3, **sizes, dtype="mixed_bfloat16")
     full = ConvVAE((9, 7, 1), 3, **sizes)
+    mixed.step.assign(1)
     full.set_weights(mixed.get_weights())
     z = draw_latents(full)
     assert_close(run(mixed, "decoder", z), decoded(full, z))
@@ -153,10 +148,13 @@ def test_int8_keeps_dark_pixels_above_zero(build, run):
     assert 1e-6 < image.min() < image.max() < 1e-3
 
 
-def test_lost_nats_are_those_of_the_images_in_the_file(models, tmp_path):
-    vae, x = models["dense"], draw_images(models["dense"], 40).numpy()
+def test_lost_nats_are_those_of_the_images_in_the_file(build, tmp_path):
+    vae = build("dense")
+    # Steeper, so that rounding costs something.
+    vae.decoder.set_weights([3.0 * weight for weight in vae.decoder.get_weights()])
+    x = draw_images(vae, 40).numpy()
     path = to_litert(vae, tmp_path / "decoder.tflite", quantize=Int8(), examples=x)
-    lost = check_litert(vae, path, "decoder", examples=x, tolerance=Int8().tolerance).lost_nats
+    lost = verify(path, vae, examples=x).lost_nats
     z = vae.encode(x).mean()
     decode = litert.Interpreter(os.fspath(path)).get_signature_runner("decode")
     probs = np.float64(decode(z=z)["image"])
@@ -169,17 +167,14 @@ def test_lost_nats_are_those_of_the_images_in_the_file(models, tmp_path):
 
 def test_float32_loses_no_nats(models, tmp_path):
     vae = models["beta"]
-    parity = check_litert(vae, to_litert(vae, tmp_path / "decoder.tflite"), "decoder")
+    parity = verify(to_litert(vae, tmp_path / "decoder.tflite"), vae)
     # Sums of 63 terms in float32.
     assert parity.lost_nats == pytest.approx(0.0, abs=1e-4)
     assert parity.largest <= 1e-5
 
 
-def test_an_encoder_has_no_lost_nats_and_is_no_decoder(dense, tmp_path):
-    path = to_litert(dense, tmp_path / "encoder.tflite", "encoder")
-    assert check_litert(dense, path, "encoder").lost_nats is None
-    with pytest.raises(ExportError, match="`decode` should have the inputs"):
-        check_litert(dense, path, "decoder")
+def test_an_encoder_has_no_lost_nats(dense, tmp_path):
+    assert verify(to_litert(dense, tmp_path / "encoder.tflite", "encoder"), dense).lost_nats is None
 
 
 def test_an_existing_file_is_kept_unless_overwrite_is_set(dense, tmp_path):
@@ -193,7 +188,7 @@ def test_an_existing_file_is_kept_unless_overwrite_is_set(dense, tmp_path):
 
 
 def test_a_folder_is_never_overwritten(dense, tmp_path):
-    with pytest.raises(FileExistsError):
+    with pytest.raises(IsADirectoryError, match=tmp_path.name):
         to_litert(dense, tmp_path, overwrite=True)
 
 
@@ -241,6 +236,7 @@ def test_what_cannot_be_converted_leaves_no_file_and_says_why(tmp_path, function
     decoder = keras.Model(inputs, keras.layers.Lambda(function, output_shape=(3,))(inputs))
     encoder = dense_encoder((3,), 3, hidden_units=(4,))
     vae = VAE(encoder, decoder, likelihood=FixedScaleNormal())
+    vae.step.assign(1)
     with pytest.raises(ExportError, match=reason):
         to_litert(vae, tmp_path / "litert" / "decoder.tflite")
     assert list(tmp_path.iterdir()) == []
@@ -288,8 +284,8 @@ def test_a_full_disk_leaves_the_old_file(dense, tmp_path, monkeypatch):
 def test_a_file_of_something_else_is_refused(dense, tmp_path):
     path = tmp_path / "decoder.tflite"
     path.write_text("not a model")
-    with pytest.raises(ExportError, match="The decoder is not a valid LiteRT file"):
-        check_litert(dense, path, "decoder")
+    with pytest.raises(ExportError, match="carries no proof"):
+        verify(path, dense)
 
 
 def test_a_missing_package_is_answered_with_the_command(dense, tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def build(version):
 
 def export(models_dir, name, version):
     if not (models_dir / name / str(version)).exists():
-        to_saved_model(build(version), models_dir / name, "vae", version=version)
+        to_saved_model(build(version), models_dir / name, "vae", version=version, force=True)
 
 
 def wait_until(condition, process=None):

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "event_shape": lambda: (8, 8, 1),
     "latent_dim": lambda: 2,
     "filters": lambda: (4, 5),
+    "activation": lambda: "silu",
     "gated": lambda: True,
     "beta": lambda: Linear(0.5, 2.0, num_steps=10),
     "encoder": lambda: dense_encoder(

@@ -1,0 +1,53 @@
+"""Warm-up records: the requests that TF Serving sends to itself before a version takes traffic."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.export.proof import Case
+from keras_vae.export.runtimes import WARM_UP
+from keras_vae.export.verification import extra
+
+_BATCH_SIZES = (1, 64)
+
+
+def write_warm_up(folder: Path, name: str, cases: Iterable[Case]) -> None:
+    """Writes one request of each batch size for each signature, as `PredictionLog` records.
+
+    A signature's first call plans its graph and takes about fifty times as long as later ones. TF
+    Serving replays these records while it loads the version.
+
+    Args:
+        folder: The version.
+        name: Of the model on the server.
+        cases: Calls, of which the first of each signature gives the inputs.
+
+    Raises:
+        ImportError: If tensorflow-serving-api is not installed.
+    """
+    predict_pb2 = extra("tensorflow_serving.apis.predict_pb2")
+    prediction_log_pb2 = extra("tensorflow_serving.apis.prediction_log_pb2")
+    first = {}
+    for case in cases:
+        first.setdefault(case.signature, case.inputs)
+    path = folder / WARM_UP
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in first.items():
+            for size in _BATCH_SIZES:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name = name
+                request.model_spec.signature_name = signature
+                for key, value in _of_size(inputs, size).items():
+                    request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+                predict_log = prediction_log_pb2.PredictLog(request=request)
+                log = prediction_log_pb2.PredictionLog(predict_log=predict_log)
+                writer.write(log.SerializeToString())
+
+
+def _of_size(inputs, size):
+    if "num_samples" in inputs:
+        return {**inputs, "num_samples": np.int32(size)}
+    return {name: np.resize(value, (size, *value.shape[1:])) for name, value in inputs.items()}
