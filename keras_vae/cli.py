@@ -100,6 +100,44 @@ def train(recipe, out, overwrite):
 
 @main.command()
 @click.argument("name")
+@click.option("--out", required=True, type=click.Path(), help="Folder for the model trained anew.")
+@click.option("--tolerance", default=0.5, show_default=True, help="Nats per image that may differ.")
+@click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
+@_command
+def reproduce(name, out, tolerance, overwrite):
+    """Train NAME anew from its recipe and hold the numbers against the stored ones.
+
+    The exit status is not 0 if one of them differs by more than the tolerance.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from keras_vae import zoo
+
+    with _progress("Measuring") as progress:
+        rows = zoo.reproduce(name, out, tolerance=tolerance, progress=progress, overwrite=overwrite)
+    table = Table("nats per image", "stored", "reproduced", f"within {tolerance:g}")
+    for row in rows:
+        numbers = (f"{row.stored:.3f}", f"{row.reproduced:.3f}")
+        table.add_row(row.quantity, *numbers, "yes" if row.agrees else "no")
+    Console().print(table)
+    sys.exit(not all(row.agrees for row in rows))
+
+
+@main.command()
+@click.argument("folder", metavar="NAME|FOLDER")
+@click.argument("address", metavar="hf://ORG/NAME")
+@click.option("--private", is_flag=True, help="Make a repository that is created private.")
+@_command
+def push(folder, address, private):
+    """Upload a model folder to the Hugging Face Hub, in one commit."""
+    from keras_vae import zoo
+
+    click.echo(f"Pushed: keras_vae.zoo.load({zoo.push(folder, address, private=private)!r})")
+
+
+@main.command()
+@click.argument("name")
 @click.option("--num-samples", type=click.IntRange(1), help="Importance samples per image.")
 @click.option("--limit", type=click.IntRange(1), help="Test images to use; all by default.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the numbers as JSON.")

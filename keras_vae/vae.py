@@ -250,6 +250,28 @@ class VAE(keras.Model):
         given = keras.saving.deserialize_keras_object(config)
         self.compile(**{key: value for key, value in given.items() if value is not None})
 
+    def freeze(self, *networks: str) -> None:
+        """Leaves networks as they are in all training to come, and trains the others.
+
+        A model that is compiled is compiled anew, with the optimizer's state at its start. Single
+        layers are frozen as in Keras: by their `trainable`, before `compile`.
+
+        Args:
+            *networks: "encoder", "decoder", or none to train both again.
+
+        Raises:
+            ValueError: If it is neither of them.
+        """
+        if unknown := set(networks) - {"encoder", "decoder"}:
+            raise ValueError(
+                "`freeze` takes 'encoder', 'decoder' or both. "
+                f"Received: {', '.join(map(repr, sorted(unknown)))}."
+            )
+        self.encoder.trainable = "encoder" not in networks
+        self.decoder.trainable = "decoder" not in networks
+        if self.compiled:
+            self.compile_from_config(self.get_compile_config())
+
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The running means of loss, elbo, reconstruction and kl, in nats per example."""

@@ -4,8 +4,10 @@ import math
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from keras_vae.distributions import (
     DiagonalNormal,
@@ -13,7 +15,7 @@ from keras_vae.distributions import (
     StandardNormal,
     kl_per_latent,
 )
-from keras_vae.objectives import ELBO, Inference, Losses, log_weights
+from keras_vae.objectives import ELBO, IWAE, Inference, Losses, log_weights
 from keras_vae.schedules import Cyclical, Linear
 
 STEP = tf.constant(0, tf.int64)
@@ -158,3 +160,52 @@ def test_objective_survives_its_config(objective, inference):
 def test_an_argument_out_of_range_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         ELBO(**changes)
+
+
+def test_iwae_is_the_log_mean_of_the_importance_weights(inference):
+    x, z = inference.x, inference.z.numpy()
+    loc, scale = inference.posterior.mean().numpy(), inference.posterior.stddev().numpy()
+    log_prob = scipy.stats.norm(inference.likelihood.mean(), 0.5).logpdf(x).sum(axis=-1)
+    prior = scipy.stats.norm().logpdf(z).sum(axis=-1)
+    posterior = scipy.stats.norm(loc, scale).logpdf(z).sum(axis=-1)
+    expected = -scipy.special.logsumexp(log_prob + prior - posterior, axis=0, b=1 / 6)
+    np.testing.assert_allclose(IWAE(6)(inference, STEP).loss, expected, rtol=1e-5)
+
+
+def test_iwae_reports_the_terms_of_the_elbo_and_is_at_least_as_tight(inference):
+    iwae, elbo = IWAE(6)(inference, STEP), ELBO(num_samples=6)(inference, STEP)
+    assert_losses_equal((iwae.reconstruction, iwae.kl), (elbo.reconstruction, elbo.kl))
+    sampled_elbo = tf.reduce_mean(log_weights(inference), axis=0)
+    assert np.all(iwae.loss <= -sampled_elbo)
+
+
+def test_iwae_is_the_evidence_if_the_posterior_is_exact():
+    # p(z) = N(0, 1) and p(x given z) = N(z, s^2) give p(x) = N(0, 1 + s^2) and a normal posterior,
+    # for which every sample has the same weight, p(x).
+    s, x = 0.5, np.float32([[0.3], [-2.0]])
+    loc, scale = x / (1 + s**2), np.full((2, 1), s / np.sqrt(1 + s**2), np.float32)
+    posterior = tfp.distributions.MultivariateNormalDiag(loc, scale)
+    z = posterior.sample(3, seed=(0, 1))
+    likelihood = FixedScaleNormal(s)
+    likelihood.build((1,))
+    inference = Inference(
+        x, z, posterior, StandardNormal(1).distribution(), likelihood.distribution(z)
+    )
+    expected = -scipy.stats.norm(0, np.sqrt(1 + s**2)).logpdf(x[:, 0])
+    np.testing.assert_allclose(IWAE(3)(inference, STEP).loss, expected, rtol=1e-5)
+
+
+def test_iwae_trains_and_survives_saving(make_vae, images, tmp_path):
+    vae = make_vae(objective=IWAE(3))
+    vae.compile(keras.optimizers.Adam(0.01))
+    losses = vae.fit(images, epochs=5, batch_size=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    vae.save(tmp_path / "iwae.keras")
+    loaded = keras.saving.load_model(tmp_path / "iwae.keras")
+    assert loaded.objective.get_config() == {"num_samples": 3}
+
+
+@pytest.mark.parametrize("num_samples", [0, 2.0, "5"])
+def test_iwae_needs_a_whole_number_of_samples(num_samples):
+    with pytest.raises(ValueError, match="integer >= 1"):
+        IWAE(num_samples)

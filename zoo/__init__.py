@@ -1,12 +1,15 @@
 """The models already trained: list them, read about them, load them, save your own beside them."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from keras_vae.zoo import store
 from keras_vae.zoo.recipe import Recipe, read_recipe
 
-__all__ = ["Info", "evaluate", "info", "list_models", "load", "save", "train"]
+__all__ = ["Info", "evaluate", "info", "list_models", "load", "push", "reproduce", "save", "train"]
+
+_logger = logging.getLogger(__name__)
 
 
 class Info(NamedTuple):
@@ -55,29 +58,51 @@ def info(name: str | Path) -> Info:
     )
 
 
-def load(name: str | Path, *, weights: bool = True, compile: bool = True):
+def load(name: str | Path, *, weights: bool = True, compile: bool = True, **overrides):
     """Loads a model: `keras_vae.zoo.load("conv_mnist")`.
 
     Nothing in the folder is run: it holds a recipe, weights and numbers, and each file is checked
     against its sha256 before it is used.
 
     Args:
-        name: Name of a shipped model, or path of a model folder.
+        name: Name of a shipped model, path of a model folder, or address on the Hugging Face Hub,
+            `hf://org/name@revision`.
         weights: Whether to load the trained weights; otherwise the model starts afresh.
         compile: Whether to compile it, with Adam at the recipe's learning rate.
+        **overrides: Constructor arguments to use instead of the recipe's, such as `latent_dim`,
+            `event_shape` or `likelihood`. Every layer that still fits gets the trained weights; a
+            warning is logged that names those that do not.
 
     Returns:
         A `keras_vae.VAE`.
 
     Raises:
-        ValueError: If there is no such model, or its folder is damaged; the message names the file
-            and the reason.
+        ImportError: If it is on the hub, and the hub extra is not installed.
+        ValueError: If there is no such model or argument, or its folder is damaged; the message
+            names the file and the reason.
+
+    Example:
+
+    >>> vae = load("dense_digits", weights=False, latent_dim=3)
+    >>> vae.sample(2).shape
+    TensorShape([2, 8, 8, 1])
     """
     folder = store.find(name)
     store.check_files(folder, store.LOADED_FILES if weights else ("recipe.toml",))
     recipe = read_recipe(folder / "recipe.toml")
-    model = recipe.build()
-    if weights:
+    recipe.check_overrides(overrides)
+    model = recipe.build(**overrides)
+    if weights and overrides:
+        source = recipe.build()
+        store.load_weights(source, folder)
+        if fresh := store.adopt_weights(model, source):
+            _logger.warning(
+                "%s with %s: fresh weights in %s; all others are the trained ones.",
+                recipe.name,
+                ", ".join(f"{key}={value!r}" for key, value in overrides.items()),
+                ", ".join(fresh),
+            )
+    elif weights:
         store.load_weights(model, folder)
     if compile:
         recipe.compile(model)
@@ -121,11 +146,15 @@ def save(
 
 
 def __getattr__(name):
-    # These two need more than loading does.
+    # These need more than loading does.
     if name == "train":
         from keras_vae.zoo.training import train as function
     elif name == "evaluate":
         from keras_vae.zoo.evaluation import evaluate as function
+    elif name == "reproduce":
+        from keras_vae.zoo.reproduction import reproduce as function
+    elif name == "push":
+        from keras_vae.zoo.hub import push as function
     else:
         raise AttributeError(f"module 'keras_vae.zoo' has no attribute {name!r}")
     return function

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_vae import data, metrics
+from keras_vae.files import atomic_file
 from keras_vae.zoo import store
 from keras_vae.zoo.recipe import EvaluationRecipe, Recipe, read_recipe
 
@@ -75,8 +76,18 @@ def load_splits(recipe: Recipe) -> data.Splits:
     return data.load(wanted.name, split_seed=wanted.split_seed, image_size=wanted.image_size)
 
 
-def measure(model, recipe: Recipe, images: np.ndarray, *, progress=None) -> dict:
+def measure(
+    model, recipe: Recipe, images: np.ndarray, *, progress=None, work: Path | None = None
+) -> dict:
     """Measures a model on test images.
+
+    Args:
+        model: The model.
+        recipe: What it is, and how it is measured.
+        images: Test images.
+        progress: Called with the fraction done, now and then.
+        work: A folder that keeps the log-likelihoods so far, so that a measurement of an hour that
+            is broken off goes on where it was.
 
     Returns:
         A dict with `test` (means with standard errors, nats per image), `slice` (the same ELBO on a
@@ -86,14 +97,7 @@ def measure(model, recipe: Recipe, images: np.ndarray, *, progress=None) -> dict
     start = time.monotonic()
     elbo = np.asarray(model.elbo(images, num_samples=1, seed=evaluation.seed))
     kl = metrics.kl_per_latent(model, images)
-    log_likelihood = []
-    for first in range(0, len(images), 256):
-        batch = images[first : first + 256]
-        seed = evaluation.seed + first
-        log_likelihood.append(model.log_likelihood(batch, evaluation.num_samples, seed=seed))
-        if progress:
-            progress((first + len(batch)) / len(images))
-    log_likelihood = np.concatenate(log_likelihood)
+    log_likelihood = _log_likelihood(model, images, evaluation, progress, work)
     total_kl = kl.sum(axis=-1)
     test = {
         "elbo": metrics.mean_with_standard_error(elbo),
@@ -111,6 +115,22 @@ def measure(model, recipe: Recipe, images: np.ndarray, *, progress=None) -> dict
         "protocol": _protocol(recipe, evaluation, len(images)),
         "seconds": round(time.monotonic() - start, 1),
     }
+
+
+def _log_likelihood(model, images, evaluation, progress, work):
+    path = None if work is None else work / "log_likelihood.npy"
+    done = np.load(path) if path is not None and path.exists() else np.zeros(0, np.float32)
+    while len(done) < len(images):
+        batch = images[len(done) : len(done) + 256]
+        seed = evaluation.seed + len(done)
+        nats = model.log_likelihood(batch, evaluation.num_samples, seed=seed)
+        done = np.concatenate([done, nats])
+        if path is not None:
+            with atomic_file(path) as draft, draft.open("wb") as file:
+                np.save(file, done)
+        if progress:
+            progress(len(done) / len(images))
+    return done
 
 
 def _protocol(recipe, evaluation, num_images):

@@ -5,6 +5,7 @@ import inspect
 import tomllib
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 
 import tomli_w
@@ -47,6 +48,8 @@ class TrainingRecipe:
         steps_per_execution: Optimizer steps per call of the compiled function.
         dtype: Keras dtype policy while training, such as "mixed_bfloat16"; the weights are float32
             all the same, and so is the model that is measured and shipped.
+        initial: A model's name or folder, whose weights training starts from where they fit; fresh
+            weights if not given.
     """
 
     epochs: int
@@ -58,6 +61,7 @@ class TrainingRecipe:
     jit_compile: bool = False
     steps_per_execution: int = 1
     dtype: str = "float32"
+    initial: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,20 +117,38 @@ class Recipe:
         arguments = _to_table(model.get_config())
         return cls(name, {"class": type(model).__name__, **arguments}, summary)
 
-    def build(self, dtype: str | None = None):
+    def build(self, **overrides):
         """Returns the model with fresh weights, as its variant's class.
 
         Args:
-            dtype: Keras dtype policy to build it with; the recipe's if not given.
+            **overrides: Constructor arguments to use instead of the recipe's.
 
         Raises:
             ValueError: If the recipe names a class or an argument that does not exist.
         """
+        table = {**self.model, **overrides}
+        if "latent_dim" in overrides and "latent_dim" in self.model.get("prior", {}):
+            # The prior follows, unless it is given itself.
+            table["prior"] = overrides.get(
+                "prior", {**self.model["prior"], "latent_dim": overrides["latent_dim"]}
+            )
         try:
-            table = self.model if dtype is None else {**self.model, "dtype": dtype}
             return _construct(table, "model", self.name)
         except (TypeError, ValueError) as error:
             raise ValueError(f"The recipe of {self.name!r} cannot be built: {error}") from error
+
+    def check_overrides(self, overrides: Iterable[str]) -> None:
+        """Raises a `ValueError` that lists the model's arguments, if one of these is none."""
+        from keras_vae import models
+
+        kind = getattr(models, self.model.get("class", ""), None)
+        known = [] if kind is None else list(inspect.signature(kind).parameters)
+        for name in overrides:
+            if name not in known:
+                raise ValueError(
+                    f"{self.name!r} is a {self.model.get('class')}, whose arguments are "
+                    f"{', '.join(known)}. Received: {name!r}."
+                )
 
     def compile(self, model) -> None:
         """Compiles a model with Adam at the recipe's learning rate, for further training."""

@@ -22,11 +22,15 @@ def find(name: str | Path) -> Path:
     """Returns the folder of a model.
 
     Args:
-        name: Name of a shipped model, or path of a model folder.
+        name: Name of a shipped model, path of a model folder, or address on the Hugging Face Hub.
 
     Raises:
         ValueError: If there is no such model; the message names the near ones.
     """
+    if str(name).startswith("hf://"):
+        from keras_vae.zoo import hub
+
+        return hub.fetch(str(name))
     path = Path(name)
     if str(name) in shipped_names():
         return _SHIPPED / name
@@ -95,3 +99,47 @@ def load_weights(model, folder: Path) -> None:
             model.load_weights(path)
     except (OSError, KeyError, ValueError, UserWarning) as error:
         raise ValueError(f"{path} does not hold the weights of its recipe: {error}") from error
+
+
+def adopt_weights(model, source) -> list[str]:
+    """Copies every weight of another model that fits, and returns what it could not copy.
+
+    A layer fits if it has the kind and the shapes of one in the source's network of the same name,
+    and all layers that are copied stand in the same order in both. The step counter is copied if
+    everything else was.
+
+    Args:
+        model: The model to fill.
+        source: The model that has been trained.
+
+    Returns:
+        The paths of the layers and parts of `model` that keep their fresh weights.
+    """
+    fresh = []
+    for name in ("encoder", "decoder"):
+        ours, theirs = (_layers_with_weights(getattr(vae, name)) for vae in (model, source))
+        kinds = [[_kind(layer) for layer in layers] for layers in (ours, theirs)]
+        matched = difflib.SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks()
+        copied = set()
+        for first, second, size in matched:
+            for offset in range(size):
+                ours[first + offset].set_weights(theirs[second + offset].get_weights())
+                copied.add(first + offset)
+        fresh += [f"{name}/{layer.name}" for i, layer in enumerate(ours) if i not in copied]
+    for name in ("prior", "posterior", "likelihood"):
+        ours, theirs = getattr(model, name), getattr(source, name)
+        if _kind(ours) == _kind(theirs):
+            ours.set_weights(theirs.get_weights())
+        elif ours.weights:
+            fresh.append(name)
+    if not fresh:
+        model.step.assign(source.step)
+    return fresh
+
+
+def _layers_with_weights(network):
+    return [layer for layer in network._flatten_layers(include_self=False) if layer.weights]
+
+
+def _kind(layer):
+    return type(layer), tuple(tuple(weight.shape) for weight in layer.weights)

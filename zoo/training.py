@@ -13,11 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import data
+from keras_vae import data, zoo
+from keras_vae.zoo import store
 from keras_vae.zoo.evaluation import held_out, load_splits, measure
 from keras_vae.zoo.folder import write_folder
 from keras_vae.zoo.recipe import Recipe, read_recipe
-from keras_vae.zoo.store import find
 
 _NUM_GOLDEN = 4
 
@@ -68,7 +68,9 @@ def train(
     images = load_splits(recipe).train.images
     validation, test = held_out(recipe)
     with (strategy or tf.distribute.get_strategy()).scope():
-        model = recipe.build(recipe.training.dtype)
+        model = recipe.build(dtype=recipe.training.dtype)
+        if recipe.training.initial is not None:
+            store.adopt_weights(model, zoo.load(recipe.training.initial, compile=False))
         _compile(model, recipe, len(images))
     batches = data.batches(
         images,
@@ -90,7 +92,7 @@ def train(
     model = _in_recipe_precision(model, recipe)
     results = {
         "training": {"num_images": len(images), **_training_facts(work, recipe.training)},
-        **measure(model, recipe, test, progress=progress),
+        **measure(model, recipe, test, progress=progress, work=work),
     }
     examples = test[:_NUM_GOLDEN]
     write_folder(folder, model, recipe, results, examples=examples, overwrite=overwrite)
@@ -102,7 +104,7 @@ def _as_recipe(recipe):
     if isinstance(recipe, Recipe):
         return recipe
     path = Path(recipe)
-    return read_recipe(path if path.suffix == ".toml" else find(recipe) / "recipe.toml")
+    return read_recipe(path if path.suffix == ".toml" else store.find(recipe) / "recipe.toml")
 
 
 def _open_work(folder, recipe):
