@@ -64,8 +64,9 @@ def load(
     Args:
         name: `"digits"` or a TFDS name such as `"mnist"`, `"cifar10"` or `"emnist/letters"`.
         split_seed: Which examples are cut from train, from 0 to 2**32 - 1. Same seed, same split.
-        image_size: (height, width) in pixels to resize to, with antialiasing, which makes the
-            images float32. `None` leaves them as they are.
+        image_size: (height, width) in pixels to resize to, which makes the images float32: a smaller
+            pixel is the mean over its area (a box filter), a larger one is interpolated. `None`
+            leaves the images as they are.
         max_in_memory_bytes: A set whose images take more than this is streamed from disk, its
             training files in a new order every epoch.
 
@@ -317,7 +318,16 @@ def _cut(split, sizes, seed):
 
 
 def _resize(images, image_size):
-    images = tf.image.resize(_unit_interval(images), image_size, antialias=True)
+    images = _unit_interval(images)
+    height, width = images.shape[-3:-1]
+    if height is not None and image_size[0] <= height and image_size[1] <= width:
+        # `tf.image.resize` takes means over areas of batches only.
+        is_single = images.shape.rank == 3
+        images = images[tf.newaxis] if is_single else images
+        images = tf.image.resize(images, image_size, "area")
+        images = images[0] if is_single else images
+    else:
+        images = tf.image.resize(images, image_size, antialias=True)
     return tf.clip_by_value(images, 0.0, 1.0)  # the filter's weights round to a sum of 1 + 2e-7
 
 

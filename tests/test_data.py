@@ -286,6 +286,13 @@ def test_split_seed_alone_decides_the_split():
     assert not np.array_equal(first.test.images, other.test.images)
 
 
+def test_smaller_pixels_are_means_over_their_area():
+    whole = keras_vae.data.load("digits").train.images
+    halves = keras_vae.data.load("digits", image_size=(4, 4)).train.images
+    blocks = whole.reshape(-1, 4, 2, 4, 2, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(halves, blocks, atol=1e-6)
+
+
 def test_digits_are_resized():
     pytest.importorskip("sklearn")
     images = keras_vae.data.load("digits", image_size=(4, 6)).train.images

@@ -1,38 +1,57 @@
 """The model card: generated from recipe.toml and results.json, never typed."""
 
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_vae.zoo.recipe import Recipe, read_recipe
 from keras_vae.zoo.store import WEIGHTS, find, read_results, shipped_names
 
+_PICTURES = {
+    "samples.png": "Samples from the prior.",
+    "reconstructions.png": "Test images, and their reconstructions below.",
+    "grid.png": "The plane of the two latents, at the quantiles of the prior, decoded.",
+}
+_PREPROCESSING = {
+    "none": "intensities from 0 to 1.",
+    "fixed": "intensities from 0 to 1, each pixel rounded at random once and for all.",
+    "dynamic": "intensities from 0 to 1, each pixel drawn from Bernoulli(intensity) in each epoch.",
+}
+_ABOUT = Path(__file__).with_name("about.toml")
+
 
 def write_card(folder: Path) -> None:
     """Writes README.md into a model folder from what else is in it."""
-    recipe = read_recipe(folder / "recipe.toml")
-    text = card(recipe, read_results(folder), picture=(folder / "samples.png").exists())
+    pictures = [name for name in _PICTURES if (folder / name).exists()]
+    text = card(read_recipe(folder / "recipe.toml"), read_results(folder), pictures=pictures)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def card(recipe: Recipe, results: dict, *, picture: bool) -> str:
+def card(recipe: Recipe, results: dict, *, pictures: Sequence[str] = ()) -> str:
     """Returns the card in Markdown.
 
     Args:
         recipe: What the model is.
         results: Measured numbers with their protocol; may hold no more than `files`.
-        picture: Whether samples.png is there to be shown.
+        pictures: Names of the pictures that are there to be shown.
     """
+    about = tomllib.loads(_ABOUT.read_text(encoding="utf-8"))
     sections = [f"# {recipe.name}", recipe.summary]
-    if picture:
-        sections.append(f"![Samples of {recipe.name}](samples.png)\n\nSamples from the prior.")
+    sections += [
+        f"![{caption}]({name})\n\n{caption}"
+        for name, caption in _PICTURES.items()
+        if name in pictures
+    ]
     sections += [_use(recipe), _model(recipe, results)]
-    if recipe.data and recipe.training and "training" in results:
+    if recipe.data:
+        sections.append(_data(recipe, about["data"]))
+    if recipe.training and "training" in results:
         sections.append(_training(recipe, results["training"]))
     if "test" in results:
-        sections.append(_results(recipe, results))
-    sections.append(
-        f"## Integrity\n\nLicence of the weights: {recipe.licence}. "
-        f"sha256 of {WEIGHTS}:\n\n    {results['files'][WEIGHTS]}"
-    )
+        sections.append(_results(recipe, results, about["published"]))
+    if results.get("comparisons"):
+        sections.append(_comparisons(recipe, results))
+    sections += [_citation(recipe, results), _integrity(recipe, results)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -43,9 +62,27 @@ def _use(recipe):
 import keras_vae
 
 vae = keras_vae.zoo.load("{recipe.name}")
-images = vae.sample(16, seed=0)               # from the prior
+images = vae.sample(16, seed=0)     # from the prior
+scores = vae.elbo(x)                # (batch,), nats; low for what is unlike the data
+vae.fit(x, epochs=5)                # fine-tunes; `vae.freeze("decoder")` keeps a part as it is
 keras_vae.export.to_onnx(vae, "decoder.onnx", part="decoder")
-```"""
+```
+
+Meant as a baseline to compare with, a start for fine-tuning, and an example of export and serving.
+`keras_vae.zoo.load("{recipe.name}", latent_dim=8)` keeps every layer that still fits."""
+
+
+def _data(recipe, about):
+    data = recipe.data
+    known = about.get(data.name, {})
+    resized = f", resized to {data.image_size[0]}x{data.image_size[1]}" if data.image_size else ""
+    lines = [f"Data: {known.get('title', data.name)}{resized}."]
+    if known:
+        lines[0] += f" Licence: {known['licence']}. [Source]({known['source']})."
+    lines.append(f"Preprocessing: {_PREPROCESSING[data.binarization]}")
+    if known:
+        lines.append(f"Limits: {known['limits']}")
+    return "## Data\n\n" + "\n".join(lines)
 
 
 def _model(recipe, results):
@@ -70,41 +107,94 @@ def _training(recipe, facts):
     if training.final_learning_rate is not None:
         rate += f" falling to {training.final_learning_rate:g} along a cosine"
     minutes, best = facts["seconds"] / 60, " (the best one)" if training.patience else ""
+    start = f"Starts from the weights of `{training.initial}`. " if training.initial else ""
     return f"""## Training
 
-Data: {facts["num_images"]:,} images of `{data.name}`, split seed {data.split_seed}, binarization:
-{data.binarization}.
+{start}{facts["num_images"]:,} images, split seed {data.split_seed}.
 Adam, learning rate {rate}, batch size {training.batch_size}, seed {training.seed},
 precision {training.dtype}; {facts["epochs"]} epochs in {minutes:.1f} minutes
 ({facts["hardware"]}, {facts["date"]}). The weights are those of epoch {facts["kept_epoch"]}{best},
-validation ELBO {facts["validation_elbo"]:.2f} nats.
-Repeat it with `keras-vae train {recipe.name} --out FOLDER`."""
+validation ELBO {facts["validation_elbo"]:.2f} nats."""
 
 
-def _results(recipe, results):
+def _results(recipe, results, published):
     test, protocol = results["test"], results["protocol"]
     rows = [
         ("ELBO", test["elbo"]),
         ("reconstruction", test["reconstruction"]),
         ("KL", test["kl"]),
         (
-            f"log-likelihood, {protocol['importance_samples']} importance samples",
+            f"log-likelihood, {protocol['importance_samples']:,} importance samples",
             test["log_likelihood"],
         ),
     ]
     table = "\n".join(
         f"| {name} | {value['mean']:.2f} | {value['standard_error']:.2f} |" for name, value in rows
     )
-    return f"""## Results
+    text = f"""## Results
 
 {protocol["num_test_images"]:,} test images, test binarization: {protocol["test_binarization"]}.
-Measure them again with `keras-vae evaluate {recipe.name}`.
+Measure them again with `keras-vae evaluate {recipe.name}`; train it anew and compare with
+`keras-vae reproduce {recipe.name} --out FOLDER`.
 
 | nats per image | mean | standard error |
 |---|---|---|
 {table}
 
-Bits per dimension {test["bits_per_dimension"]:.4f}; active units {test["active_units"]}."""
+Bits per dimension {test["bits_per_dimension"]:.4f}; active units {test["active_units"]} of
+{recipe.model["latent_dim"]} (variance of the posterior mean above 0.01)."""
+    rows = [row for row in published if recipe.name in row["models"]]
+    if not rows:
+        return text
+    ours = test["log_likelihood"]
+    lines = [f"| **{recipe.name}** | **{-ours['mean']:.2f}** | this card |"]
+    for row in rows:
+        error = f" +- {row['error']:.2f}" if "error" in row else ""
+        lines.append(f"| {row['name']} | {row['nll']:.2f}{error} | {row['source']} |")
+    return f"""{text}
+
+| test NLL, nats per image | | source |
+|---|---|---|
+{chr(10).join(lines)}"""
+
+
+def _comparisons(recipe, results):
+    def cells(name, entry, note):
+        test, num_samples = entry["test"], entry["protocol"]["importance_samples"]
+        numbers = (
+            f"{entry['training']['kept_epoch']}",
+            f"{-test['elbo']['mean']:.2f}",
+            f"{-test['log_likelihood']['mean']:.2f} ({num_samples:,})",
+            f"{test['active_units']}",
+        )
+        return f"| {' | '.join((name, note, *numbers))} |"
+
+    rows = [cells(f"**{recipe.name}**", results, "")]
+    for entry in results["comparisons"]:
+        note = ", ".join(f"`{key}` = {_show(value)}" for key, value in entry["differs"].items())
+        rows.append(cells(entry["name"], entry, note))
+    return f"""## Beside its twins
+
+Trained and measured by the same protocol, but for what is named.
+
+| | what differs | epochs | -ELBO | NLL (importance samples) | active units |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}"""
+
+
+def _citation(recipe, results):
+    year = results.get("training", {}).get("date", "")[:4]
+    return f"""## Citation
+
+keras_vae, model `{recipe.name}`{f", {year}" if year else ""}; weights by sha256 below."""
+
+
+def _integrity(recipe, results):
+    return f"""## Integrity
+
+Licence of the weights: {recipe.licence}. sha256 of {WEIGHTS}:
+
+    {results["files"][WEIGHTS]}"""
 
 
 def model_table() -> str:

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae.files import atomic_directory
 from keras_vae.zoo import store
 from keras_vae.zoo.card import write_card
+from keras_vae.zoo.pictures import write_pictures
 from keras_vae.zoo.recipe import Recipe
 
-_PICTURE_ROWS, _PICTURE_COLUMNS = 4, 12
+_NUM_GOLDEN = 4
 
 
 def write_folder(
@@ -30,7 +30,8 @@ def write_folder(
         model: The model, as the recipe builds it.
         recipe: What it is.
         results: Measured numbers with their protocol; may be empty.
-        examples: A few examples for the golden outputs; the model's own samples if not given.
+        examples: A dozen examples for the pictures; four of them for the golden outputs, which are
+            made from the model's own samples if not given.
         overwrite: Whether to replace an existing folder.
 
     Returns:
@@ -49,10 +50,9 @@ def write_folder(
     with atomic_directory(Path(folder), overwrite=overwrite) as draft:
         (draft / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
         model.save_weights(draft / store.WEIGHTS)
-        np.savez_compressed(draft / "golden.npz", **golden_outputs(model, examples))
-        if len(model.event_shape) == 3 and model.event_shape[-1] in (1, 3):
-            samples = model.sample(_PICTURE_ROWS * _PICTURE_COLUMNS, seed=0)
-            (draft / "samples.png").write_bytes(_contact_sheet(samples))
+        golden = golden_outputs(model, None if examples is None else examples[:_NUM_GOLDEN])
+        np.savez_compressed(draft / "golden.npz", **golden)
+        write_pictures(draft, model, examples)
         files = {path.name: store.sha256(path) for path in sorted(draft.iterdir())}
         results = {**results, "parameters": model.count_params(), "files": files}
         text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
@@ -80,18 +80,3 @@ def golden_outputs(model, examples=None) -> dict[str, np.ndarray]:
         "image": model.decode(z).mean(),
     }
     return {key: np.asarray(value) for key, value in golden.items()}
-
-
-def _contact_sheet(images):
-    """Returns images of shape (48, height, width, channels) as one PNG, with a thin gap between."""
-    images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=1.0)
-    height, width, channels = images.shape[1:]
-    grid = tf.reshape(images, (_PICTURE_ROWS, _PICTURE_COLUMNS, height, width, channels))
-    sheet = tf.reshape(
-        tf.transpose(grid, (0, 2, 1, 3, 4)),
-        (_PICTURE_ROWS * height, _PICTURE_COLUMNS * width, channels),
-    )
-    pixels = tf.cast(tf.round(tf.clip_by_value(sheet, 0.0, 1.0) * 255), tf.uint8)
-    # Twice the size, so that small images can be seen on a page.
-    pixels = tf.repeat(tf.repeat(pixels, 2, axis=0), 2, axis=1)
-    return tf.io.encode_png(pixels).numpy()

@@ -19,7 +19,7 @@ from keras_vae.zoo.evaluation import held_out, load_splits, measure
 from keras_vae.zoo.folder import write_folder
 from keras_vae.zoo.recipe import Recipe, read_recipe
 
-_NUM_GOLDEN = 4
+_NUM_EXAMPLES = 12
 
 
 def train(
@@ -94,7 +94,7 @@ def train(
         "training": {"num_images": len(images), **_training_facts(work, recipe.training)},
         **measure(model, recipe, test, progress=progress, work=work),
     }
-    examples = test[:_NUM_GOLDEN]
+    examples = test[:_NUM_EXAMPLES]
     write_folder(folder, model, recipe, results, examples=examples, overwrite=overwrite)
     shutil.rmtree(work)
     return folder

@@ -43,6 +43,7 @@ def test_saved_folder_holds_what_the_design_says(saved):
         "results.json",
         "README.md",
         "samples.png",
+        "grid.png",  # for two latents
         "golden.npz",
     }
 

@@ -1,6 +1,8 @@
 """Training from a recipe: one folder at the end, resumed when interrupted."""
 
+import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 import keras_vae.zoo
 from keras_vae import data
-from keras_vae.zoo import training
+from keras_vae.zoo import evaluation, training
+from keras_vae.zoo.comparison import add_comparison
 from keras_vae.zoo.recipe import DataRecipe, EvaluationRecipe, Recipe, TrainingRecipe
 
 MODEL = {"class": "DenseVAE", "event_shape": [8, 8, 1], "latent_dim": 2, "hidden_units": [16]}
@@ -19,7 +22,9 @@ def recipe(epochs, **changes):
         "tiny",
         MODEL,
         data=DataRecipe("digits", binarization="dynamic"),
-        training=TrainingRecipe(epochs, 128, steps_per_execution=5, **changes),
+        training=TrainingRecipe(
+            **{"epochs": epochs, "batch_size": 128, "steps_per_execution": 5} | changes
+        ),
         evaluation=EvaluationRecipe(num_samples=10),
     )
 
@@ -122,6 +127,69 @@ def test_existing_folder_is_refused_before_any_training(trained):
 def test_recipe_without_training_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"needs \[data\] and \[training\]"):
         keras_vae.zoo.train(Recipe("tiny", MODEL), tmp_path / "tiny")
+
+
+def test_a_broken_off_measurement_goes_on_where_it_was(trained, tmp_path):
+    model = keras_vae.zoo.load(trained)
+    tiny = keras_vae.zoo.info(trained).recipe
+    images = np.repeat(evaluation.held_out(tiny)[1], 2, axis=0)  # 600: three pieces of 256
+    whole = evaluation.measure(model, tiny, images)
+
+    def crash(fraction):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.measure(model, tiny, images, progress=crash, work=tmp_path)
+    assert len(np.load(tmp_path / "log_likelihood.npy")) == 256
+    fractions = []
+    resumed = evaluation.measure(model, tiny, images, progress=fractions.append, work=tmp_path)
+    assert len(fractions) == 2
+    assert resumed["test"] == whole["test"]
+
+
+def test_training_starts_from_the_weights_it_is_told(trained, tmp_path):
+    frozen = recipe(1, learning_rate=1e-12, initial=str(trained))
+    folder = keras_vae.zoo.train(frozen, tmp_path / "tuned", verbose=0)
+    before, after = keras_vae.zoo.load(trained), keras_vae.zoo.load(folder)
+    np.testing.assert_allclose(after.encoder.weights[0], before.encoder.weights[0], atol=1e-6)
+    assert int(after.step) == int(before.step) + 11
+    assert f"Starts from the weights of `{trained}`" in keras_vae.zoo.info(folder).card
+
+
+def test_reproduction_agrees_within_the_tolerance_and_not_beyond(trained, tmp_path):
+    rows = keras_vae.zoo.reproduce(trained, tmp_path / "again", verbose=0)
+    stored = keras_vae.zoo.info(trained).results["test"]
+    assert [row.quantity for row in rows] == ["elbo", "log_likelihood", "reconstruction", "kl"]
+    for row in rows:
+        assert row.agrees
+        assert row.stored == stored[row.quantity]["mean"]
+    again = keras_vae.zoo.info(tmp_path / "again").results["test"]
+    assert [row.reproduced for row in rows] == [again[row.quantity]["mean"] for row in rows]
+
+
+def test_reproduction_of_another_training_does_not_agree(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "tiny")
+    results = json.loads((folder / "results.json").read_text())
+    results["test"]["elbo"]["mean"] += 2.0
+    (folder / "results.json").write_text(json.dumps(results))
+    rows = keras_vae.zoo.reproduce(folder, tmp_path / "again", verbose=0)
+    assert [row.agrees for row in rows] == [False, True, True, True]
+
+
+def test_a_twin_stands_in_the_results_and_in_the_card(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "tiny")
+    other = dataclasses.replace(recipe(1, batch_size=64), name="twin")
+    twin = keras_vae.zoo.train(other, tmp_path / "twin", verbose=0)
+    added = add_comparison(folder, twin)
+    assert added["differs"] == {"training.epochs": 1, "training.batch_size": 64}
+    info = keras_vae.zoo.info(folder)
+    (entry,) = info.results["comparisons"]
+    assert entry["test"] == keras_vae.zoo.info(twin).results["test"]
+    assert "| twin | `training.epochs` = 1, `training.batch_size` = 64 |" in info.card
+    add_comparison(folder, twin)
+    assert len(keras_vae.zoo.info(folder).results["comparisons"]) == 1
+    with pytest.raises(ValueError, match="there is no difference"):
+        add_comparison(folder, folder)
 
 
 def test_card_states_protocol_and_numbers(trained):
