@@ -9,6 +9,9 @@ import tensorflow as tf
 from keras_vae import distributions
 
 _BATCH_SIZE = 500
+_MIXTURE_BATCH_SIZE = 50  # samples, each under every example's posterior
+_WEIGHTS_BATCH_SIZE = 50
+_MAX_VALUES = 2**21  # decoded at once
 
 
 def mean_with_standard_error(values: np.ndarray) -> dict[str, float]:
@@ -73,6 +76,86 @@ def active_units(model, x: np.ndarray, threshold: float = 0.01) -> int:
     return int((means.var(axis=0) > threshold).sum())
 
 
-def _batches(x):
+def information(model, x: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """Splits the mean KL divergence into what the code says of x and how far it is from the prior.
+
+        E_x[KL(q(z given x) || p(z))] = I(x; z) + KL(q(z) || p(z)),   q(z) = E_x[q(z given x)]
+
+    The mutual information, in nats, is at most log(num_examples), which bounds the estimate from a
+    few examples; the marginal KL divergence is what sampling from the prior suffers from. Both are
+    estimated with one sample per example, and q(z) by the mixture of all examples.
+
+    Args:
+        model: A VAE.
+        x: Data. Shape (num_examples, *event_shape).
+        seed: Of the samples.
+
+    Returns:
+        Nats, by name: `kl`, `mutual_information` and `marginal_kl`. The first is the sum of the
+        other two.
+
+    References:
+        Hoffman and Johnson 2016, "ELBO surgery", equation 7.
+    """
+    prior = model.prior.distribution()
+    posteriors = [model.encode(batch) for batch in _batches(x)]
+    kl, own, samples = [], [], []
+    for index, posterior in enumerate(posteriors):
+        z = posterior.sample(seed=(seed, index))
+        kl.append(distributions.kl_divergence(posterior, prior, z[tf.newaxis]))
+        own.append(posterior.log_prob(z))
+        samples.append(z)
+    # log q(z given x) of every sample under every example's posterior.
+    mixture = []
+    for z in tf.split(tf.concat(samples, axis=0), _pieces(len(x), _MIXTURE_BATCH_SIZE)):
+        each = [posterior.log_prob(z[:, tf.newaxis]) for posterior in posteriors]
+        mixture.append(tf.reduce_logsumexp(tf.concat(each, axis=1), axis=1) - math.log(len(x)))
+    total = float(tf.reduce_mean(tf.concat(kl, axis=0)))
+    mutual = float(tf.reduce_mean(tf.concat(own, axis=0) - tf.concat(mixture, axis=0)))
+    return {"kl": total, "mutual_information": mutual, "marginal_kl": total - mutual}
+
+
+def effective_sample_size(
+    model, x: np.ndarray, num_samples: int = 500, *, seed: int = 0
+) -> np.ndarray:
+    """Returns how many of the importance samples behind a log-likelihood count, for each example.
+
+        (sum_i w_i)^2 / sum_i w_i^2,   w_i = p(x, z_i) / q(z_i given x)
+
+    It lies between 1 and `num_samples`. Where it is near 1, a single sample makes the estimate, and
+    the true log-likelihood may be far above it: take more samples.
+
+    Args:
+        model: A VAE.
+        x: Data. Shape (num_examples, *event_shape).
+        num_samples: Importance samples per example, at least 1.
+        seed: Of the samples.
+
+    Returns:
+        Shape (num_examples,).
+
+    References:
+        Kong 1992, "A Note on Importance Sampling using Standardized Weights".
+    """
+    prior, sizes = model.prior.distribution(), []
+    at_once = max(1, _MAX_VALUES // (_WEIGHTS_BATCH_SIZE * math.prod(model.event_shape)))
+    for index, batch in enumerate(_batches(x, _WEIGHTS_BATCH_SIZE)):
+        posterior = model.encode(batch)
+        weights = []
+        for piece, size in enumerate(_pieces(num_samples, at_once)):
+            z = posterior.sample(size, seed=(seed, index * num_samples + piece))
+            log_prob = model.decode(z).log_prob(tf.cast(batch, tf.float32))
+            weights.append(log_prob + prior.log_prob(z) - posterior.log_prob(z))
+        weights = tf.concat(weights, axis=0)
+        once, twice = (tf.reduce_logsumexp(k * weights, axis=0) for k in (1.0, 2.0))
+        sizes.append(tf.exp(2.0 * once - twice).numpy())
+    return np.concatenate(sizes)
+
+
+def _pieces(total, size):
+    return [size] * (total // size) + ([total % size] if total % size else [])
+
+
+def _batches(x, size=_BATCH_SIZE):
     x = tf.convert_to_tensor(x)
-    return [x[start : start + _BATCH_SIZE] for start in range(0, len(x), _BATCH_SIZE)]
+    return [x[start : start + size] for start in range(0, len(x), size)]

@@ -1,10 +1,12 @@
 """Numbers about held-out data, against NumPy, SciPy and closed forms."""
 
+import keras
 import numpy as np
 import pytest
 import scipy.stats
 
-from keras_vae import metrics, models
+from keras_vae import VAE, metrics, models
+from keras_vae.distributions import DiagonalNormal, FixedScaleNormal
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +47,61 @@ def test_a_latent_that_ignores_the_image_is_not_active(vae, images):
     assert metrics.active_units(vae, images) == 2
     assert metrics.active_units(vae, images, threshold=1e9) == 0
     kernel.assign(before[0])
+
+
+def linear_vae(slope, scale, noise=0.5):
+    """A VAE of single numbers: q(z given x) = N(slope x, scale^2), p(x given z) = N(z, noise^2)."""
+    x = keras.Input((1,))
+    loc = keras.layers.Rescaling(slope)(x)
+    log_scale = keras.layers.Rescaling(0.0, offset=40.0 * np.arctanh(np.log(scale) / 40.0))(x)
+    encoder = keras.Model(x, keras.layers.Concatenate()([loc, log_scale]))
+    z = keras.Input((1,))
+    decoder = keras.Model(z, keras.layers.Rescaling(1.0)(z))
+    posterior = DiagonalNormal(max_log_scale=40.0)
+    return VAE(encoder, decoder, posterior=posterior, likelihood=FixedScaleNormal(noise))
+
+
+NUMBERS = np.random.default_rng(2).normal(size=(3000, 1)).astype("float32")
+
+
+def test_information_is_that_of_a_gaussian_channel():
+    # Of N(0, 1) data, z = a x + s e tells log(1 + a^2 / s^2) / 2, and q(z) is N(0, a^2 + s^2).
+    a, s = 0.8, 0.4
+    measured = metrics.information(linear_vae(a, s), NUMBERS)
+    variance = a**2 + s**2
+    # One sample for each of 3,000 numbers: a standard error of 0.015.
+    assert measured["mutual_information"] == pytest.approx(np.log(variance / s**2) / 2, abs=0.06)
+    marginal_kl = (variance - 1 - np.log(variance)) / 2
+    assert measured["marginal_kl"] == pytest.approx(marginal_kl, abs=0.06)
+    parts = measured["mutual_information"] + measured["marginal_kl"]
+    assert measured["kl"] == pytest.approx(parts, rel=1e-6)
+
+
+def test_a_code_that_ignores_the_data_has_no_information():
+    measured = metrics.information(linear_vae(0.0, 1.0), NUMBERS[:200])
+    assert measured == pytest.approx(dict.fromkeys(measured, 0.0), abs=1e-5)
+
+
+def test_information_of_codes_far_apart_is_the_log_of_their_number():
+    apart = 100.0 * np.arange(64, dtype=np.float32)[:, np.newaxis]
+    measured = metrics.information(linear_vae(1.0, 0.1), apart)
+    assert measured["mutual_information"] == pytest.approx(np.log(64), rel=1e-4)  # z is 6,300
+
+
+def test_every_sample_counts_if_the_posterior_is_exact():
+    noise = 0.5
+    exact = linear_vae(1 / (1 + noise**2), noise / np.sqrt(1 + noise**2), noise)
+    sizes = metrics.effective_sample_size(exact, NUMBERS[:70], num_samples=120)
+    np.testing.assert_allclose(sizes, 120.0, rtol=1e-3)
+
+
+def test_effective_sample_size_is_the_closed_form_for_samples_of_the_prior():
+    # With q = p(z), w = N(x; z, s^2): E[w] = N(x; 0, 1 + s^2) and
+    # E[w^2] = N(0; 0, 2 s^2) N(x; 0, 1 + s^2 / 2).
+    s, x = 0.5, np.float32([[0.0], [1.0], [2.0]])
+    once = scipy.stats.norm(0, np.sqrt(1 + s**2)).pdf(x[:, 0])
+    twice = scipy.stats.norm(0, np.sqrt(2) * s).pdf(0) * scipy.stats.norm(
+        0, np.sqrt(1 + s**2 / 2)
+    ).pdf(x[:, 0])
+    sizes = metrics.effective_sample_size(linear_vae(0.0, 1.0, s), x, num_samples=20_000)
+    np.testing.assert_allclose(sizes / 20_000, once**2 / twice, rtol=0.05)
