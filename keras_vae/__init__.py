@@ -12,7 +12,9 @@ _PUBLIC = {
     "BetaVAE": "keras_vae.models",
 }
 _SUBMODULES = (
+    "callbacks",
     "data",
+    "disentanglement",
     "distributions",
     "export",
     "metrics",
@@ -22,6 +24,7 @@ _SUBMODULES = (
     "plots",
     "random",
     "schedules",
+    "sprites",
     "zoo",
 )
 

@@ -71,4 +71,4 @@ def _flat(table, prefix=""):
 
 
 if __name__ == "__main__":
-    print(json.dumps(add_comparison(*sys.argv[1:3])["differs"]))
+    add_comparison(*sys.argv[1:3])
