@@ -266,6 +266,7 @@ def _report(jobs, as_json):
     Raises:
         SystemExit: With status 1, once all are done, if one of them failed.
     """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -280,7 +281,7 @@ def _report(jobs, as_json):
         sys.exit(bool(failed))
     base = os.path.commonpath([os.path.dirname(row["path"]) for row in rows])
     columns = ("export", "kB", "difference", "nats lost", "ms at 1", "ms at 64")
-    table = Table(*columns, title=base)
+    table = Table(*columns, title=base, box=box.SIMPLE_HEAD, pad_edge=False)
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
@@ -291,7 +292,7 @@ def _report(jobs, as_json):
                 os.path.relpath(row["path"], base),
                 f"{row['bytes'] / 1e3:,.0f}",
                 f"{row['largest_difference']:.2g}",
-                "" if nats is None else f"{nats:.4f}",
+                "" if nats is None else f"{nats:z.4f}",
                 *(f"{times[size]:.3g}" for size in sorted(times)),
             )
     if table.rows:
