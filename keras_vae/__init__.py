@@ -12,6 +12,7 @@ _PUBLIC = {
     "BetaVAE": "keras_vae.models",
 }
 _SUBMODULES = (
+    "anomaly",
     "callbacks",
     "data",
     "disentanglement",
@@ -23,6 +24,7 @@ _SUBMODULES = (
     "objectives",
     "plots",
     "random",
+    "representation",
     "schedules",
     "sprites",
     "zoo",

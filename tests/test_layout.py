@@ -26,12 +26,13 @@ CHAIN = (
     "models",
 )
 UP_TO_VAE = set(CHAIN[:-1])
-WATCHERS = ("metrics", "plots", "callbacks")
+WATCHERS = ("metrics", "disentanglement", "anomaly", "plots", "callbacks", "representation")
 MAY_IMPORT = {room: set(CHAIN[:position]) for position, room in enumerate(CHAIN)}
 MAY_IMPORT |= {room: UP_TO_VAE | set(WATCHERS[:n]) for n, room in enumerate(WATCHERS)}
-MAY_IMPORT["data"] = set()
+MAY_IMPORT["representation"].add("models")
+MAY_IMPORT["data"] = MAY_IMPORT["sprites"] = set()
 MAY_IMPORT["export"] = UP_TO_VAE
-MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data"}
+MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites"}
 MAY_IMPORT[""] = set(MAY_IMPORT) - {"zoo", "export"}
 MAY_IMPORT["demo"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

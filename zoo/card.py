@@ -143,6 +143,11 @@ Measure them again with `keras-vae evaluate {recipe.name}`; train it anew and co
 
 Bits per dimension {test["bits_per_dimension"]:.4f}; active units {test["active_units"]} of
 {recipe.model["latent_dim"]} (variance of the posterior mean above 0.01)."""
+    if "effective_sample_size" in test:
+        text += (
+            f" Of {protocol['importance_samples']:,} importance samples, "
+            f"{test['effective_sample_size']:.0f} count (effective sample size, mean of 50 images)."
+        )
     rows = [row for row in published if recipe.name in row["models"]]
     if not rows:
         return text

@@ -14,6 +14,8 @@ from keras_vae.zoo.recipe import EvaluationRecipe, Recipe, read_recipe
 # The slice that a test measures again: small enough to be cheap.
 _SLICE = {"num_images": 200, "num_samples": 20, "importance_samples": 100, "seed": 0}
 
+_NUM_IMAGES_FOR_SAMPLE_SIZE = 50
+
 
 def evaluate(
     name: str | Path,
@@ -99,6 +101,9 @@ def measure(
     kl = metrics.kl_per_latent(model, images)
     log_likelihood = _log_likelihood(model, images, evaluation, progress, work)
     total_kl = kl.sum(axis=-1)
+    sample_sizes = metrics.effective_sample_size(
+        model, images[:_NUM_IMAGES_FOR_SAMPLE_SIZE], evaluation.num_samples, seed=evaluation.seed
+    )
     test = {
         "elbo": metrics.mean_with_standard_error(elbo),
         "reconstruction": metrics.mean_with_standard_error(-elbo - total_kl),
@@ -106,6 +111,7 @@ def measure(
         "log_likelihood": metrics.mean_with_standard_error(log_likelihood),
         "bits_per_dimension": metrics.bits_per_dimension(log_likelihood, model.event_shape),
         "active_units": metrics.active_units(model, images),
+        "effective_sample_size": round(float(sample_sizes.mean()), 1),
     }
     return {
         "test": test,
