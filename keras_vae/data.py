@@ -64,9 +64,9 @@ def load(
     Args:
         name: `"digits"` or a TFDS name such as `"mnist"`, `"cifar10"` or `"emnist/letters"`.
         split_seed: Which examples are cut from train, from 0 to 2**32 - 1. Same seed, same split.
-        image_size: (height, width) in pixels to resize to, which makes the images float32: a smaller
-            pixel is the mean over its area (a box filter), a larger one is interpolated. `None`
-            leaves the images as they are.
+        image_size: (height, width) in pixels to resize to, which makes the images float32. Where
+            they shrink, a pixel is the mean over its area (a box filter); else they are
+            interpolated. `None` leaves them as they are.
         max_in_memory_bytes: A set whose images take more than this is streamed from disk, its
             training files in a new order every epoch.
 
