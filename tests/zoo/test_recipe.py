@@ -1,5 +1,7 @@
 """Recipes: TOML in, models out, and errors that name file and key."""
 
+from pathlib import Path
+
 import pytest
 
 import keras_vae.zoo
@@ -114,3 +116,16 @@ def test_shipped_recipes_are_named_like_their_folders(name):
     recipe = keras_vae.zoo.info(name).recipe
     assert recipe.name == name
     assert recipe.summary.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(keras_vae.zoo.__file__).parent / "recipes").iterdir())
+)
+def test_a_recipe_without_weights_can_be_trained(path):
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    assert None not in (recipe.data, recipe.training, recipe.evaluation)
+    # By the literature's protocol, or on data that comes binarized.
+    assert recipe.data.binarization == "dynamic" or recipe.data.name == "binarized_mnist"
+    vae = recipe.build(dtype=recipe.training.dtype)
+    assert 4 * vae.count_params() < 6e6
