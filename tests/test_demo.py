@@ -41,7 +41,8 @@ def test_digits_have_the_frame_of_mnist():
     assert not train[:, :4].any()
 
 
-def test_an_export_that_cannot_be_served_is_an_error(tmp_path):
-    (tmp_path / "bad.onnx").write_bytes(b"nothing")
-    with pytest.raises(RuntimeError, match="bad.onnx cannot be served"):
-        demo._serve("onnx", tmp_path / "bad.onnx", np.zeros((1, 40), "float32"))
+def test_the_exports_are_verified(lines):
+    folder, said = lines
+    for path in (folder / "saved_model" / "1", folder / "decoder.onnx"):
+        (line,) = (line for line in said if line.startswith(f"{path}: "))
+        assert float(line.split("within ")[1].split(";")[0]) <= 1e-5
