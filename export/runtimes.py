@@ -5,6 +5,7 @@ SavedModel is proved: requests come pickled on the standard input, answers leave
 """
 
 import logging
+import operator
 import os
 import pickle
 import re
@@ -175,9 +176,17 @@ class LiteRTRuntime(Runtime):
         return self._runners[name](**inputs)
 
 
+_functions_of = operator.attrgetter("library.function")
+
+
+def nodes_of(graph_def) -> list:
+    """Returns the operations of a graph and of all its functions."""
+    inner = (node for function in _functions_of(graph_def) for node in function.node_def)
+    return [*graph_def.node, *inner]
+
+
 def _refuse_what_is_not_served(graph_def):
-    functions = graph_def.library.function
-    nodes = [*graph_def.node, *(node for function in functions for node in function.node_def)]
+    nodes, functions = nodes_of(graph_def), _functions_of(graph_def)
     for pattern, reason in _NOT_SERVED.items():
         if found := sorted({node.op for node in nodes if re.search(pattern, node.op)}):
             raise Unservable(f"The graph holds operations that {reason}: {', '.join(found)}.")

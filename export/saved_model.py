@@ -10,7 +10,7 @@ from keras_vae.export import fresh_process
 from keras_vae.export.carried import Carried, describe, write_into_saved_model
 from keras_vae.export.proof import TOLERANCES, Proof, check_trained
 from keras_vae.export.signatures import Signature, offered_signatures
-from keras_vae.export.verification import extra, verify_as
+from keras_vae.export.verification import check, extra
 from keras_vae.export.warm_up import write_warm_up
 from keras_vae.files import atomic_directory
 from keras_vae.vae import VAE
@@ -81,7 +81,7 @@ def to_saved_model(
         proof = Proof.of(model, offered, None, TOLERANCES["saved_model"], force=force)
         write_into_saved_model(folder, Carried(about, proof))
         write_warm_up(folder, path.parent.name, proof.cases)
-        verify_as("saved_model", folder, model, force=force)
+        check("saved_model", folder, proof)
     return path
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from keras_vae.export.carried import Carried
 from keras_vae.export.proof import Proof, real_inputs
 from keras_vae.export.signatures import Signature, full_precision
-from keras_vae.export.verification import verify_as
+from keras_vae.export.verification import check, lost_nats
 from keras_vae.files import atomic_file
 from keras_vae.vae import VAE
 
@@ -75,7 +76,8 @@ def prove(
     with full_precision(model):
         offered = {signature.name: signature}
         proof = Proof.of(model, offered, examples, tolerance, force=force)
-    write(Carried(dict(metadata), proof))
-    parity = verify_as(format, path, model, examples=examples, force=force)
+        write(Carried(dict(metadata), proof))
+        nats = functools.partial(lost_nats, model, signature, examples, force=force)
+        parity = check(format, path, proof, nats=nats)
     proof = dataclasses.replace(proof, lost_nats=parity.lost_nats)
     write(Carried(dict(metadata), proof))

@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ import tensorflow_probability as tfp
 from keras_vae.export import fresh_process, runtimes
 from keras_vae.export.carried import read_carried
 from keras_vae.export.proof import ExportError, Parity, Proof, as_input, real_inputs
-from keras_vae.export.signatures import full_precision, offered_signatures
+from keras_vae.export.signatures import Signature, full_precision, offered_signatures
 from keras_vae.vae import VAE
 
 tfd = tfp.distributions
@@ -76,38 +77,47 @@ def verify(
         raise ValueError("`examples` are for a `model` to answer: give both, or neither.")
     path = Path(path)
     format = format_of(path)
-    return verify_as(format, path, model, examples=examples, tolerance=tolerance, time=time)
-
-
-def verify_as(
-    format: str,
-    path: Path,
-    model: VAE | None = None,
-    *,
-    examples: np.ndarray | None = None,
-    tolerance: float | None = None,
-    time: bool = False,
-    force: bool = False,
-) -> Parity:
-    """Does the same for a file of any name, whose format is told."""
     carried = read_carried(format, path)
     tolerance = carried.proof.tolerance if tolerance is None else tolerance
+    if model is None:
+        return check(
+            format, path, dataclasses.replace(carried.proof, tolerance=tolerance), time=time
+        )
+    part, uint8 = carried.metadata["part"], carried.metadata["image_dtype"] == "uint8"
+    offered = offered_signatures(model, part, format, uint8_images=uint8)
+    if format == "saved_model":  # It computes in the precision of the model, the others in float32.
+        return check(format, path, Proof.of(model, offered, examples, tolerance), time=time)
+    default = next(iter(offered.values()))
+    with full_precision(model):
+        proof = Proof.of(model, offered, examples, tolerance)
+        nats = functools.partial(lost_nats, model, default, examples)
+        return check(format, path, proof, nats=nats, time=time)
+
+
+def check(
+    format: str,
+    path: Path,
+    proof: Proof,
+    *,
+    nats: Callable[[runtimes.Runtime], float | None] | None = None,
+    time: bool = False,
+) -> Parity:
+    """Holds a file of any name, whose format is told, against a proof.
+
+    Args:
+        format: "saved_model", "onnx" or "litert".
+        path: The file, or the folder of a version.
+        proof: What it has to answer.
+        nats: Returns the lost nats of the loaded file; those of the proof if not given.
+        time: Whether to measure the time of a call, too.
+
+    Raises:
+        ExportError: If it differs, or cannot be run by a stock server.
+    """
     with _opened(format, path) as runtime:
-        if model is None:
-            proof = dataclasses.replace(carried.proof, tolerance=tolerance)
-            parity = proof.check(runtime)
-        else:
-            part, uint8 = carried.metadata["part"], carried.metadata["image_dtype"] == "uint8"
-            offered = offered_signatures(model, part, format, uint8_images=uint8)
-            # A SavedModel computes in the precision of the model, the others always in float32.
-            precise = contextlib.nullcontext() if format == "saved_model" else full_precision(model)
-            with precise:
-                proof = Proof.of(model, offered, examples, tolerance, force=force)
-                parity = proof.check(runtime)
-                if format != "saved_model":
-                    default = next(iter(offered.values()))
-                    nats = lost_nats(model, default, runtime, examples, force=force)
-                    parity = dataclasses.replace(parity, lost_nats=nats)
+        parity = proof.check(runtime)
+        if nats is not None:
+            parity = dataclasses.replace(parity, lost_nats=nats(runtime))
         try:
             runtime.replay_warm_up()
             times = _milliseconds(proof.cases[0], runtime) if time else {}
@@ -157,7 +167,7 @@ def format_of(path: Path) -> str:
 
 def refuse_random_operations(graph_def, runtime: str) -> None:
     """Raises `ExportError` if a graph draws random numbers."""
-    nodes = [*graph_def.node, *(node for f in graph_def.library.function for node in f.node_def)]
+    nodes = runtimes.nodes_of(graph_def)
     found = sorted({node.op for node in nodes if re.search(_RANDOM, node.op)})
     if found:
         raise ExportError(
@@ -178,9 +188,9 @@ def extra(name: str) -> ModuleType:
 
 def lost_nats(
     model: VAE,
-    signature,
-    runtime: runtimes.Runtime,
+    signature: Signature,
     examples: np.ndarray | None,
+    runtime: runtimes.Runtime,
     *,
     force: bool = False,
 ) -> float | None:

@@ -202,20 +202,14 @@ def export(source, part, formats, out, quantize, uint8_images, overwrite, force,
     vae, metadata = _load(source)
     export.signatures.signatures(vae, part)  # refuses an unknown part before anything is written
     options = {"uint8_images": uint8_images, "metadata": metadata, "force": force}
-    file_options = {
-        **options,
-        "overwrite": overwrite,
-        "quantize": {"float16": export.Float16, "int8": export.Int8}[quantize]()
-        if quantize
-        else None,
-    }
+    quantization = {"float16": export.Float16, "int8": export.Int8, None: lambda: None}[quantize]
+    file_options = {**options, "overwrite": overwrite, "quantize": quantization()}
     target = Path(out, f"{metadata['name']}_{part}")
+    onnx, litert = (f"{target}{_SUFFIXES[choice]}" for choice in ("onnx", "litert"))
     exporters = {
         "saved_model": lambda: export.to_saved_model(vae, target, part, **options),
-        "onnx": lambda: export.to_onnx(vae, target.with_suffix(".onnx"), part, **file_options),
-        "litert": lambda: export.to_litert(
-            vae, target.with_suffix(".tflite"), part, **file_options
-        ),
+        "onnx": lambda: export.to_onnx(vae, onnx, part, **file_options),
+        "litert": lambda: export.to_litert(vae, litert, part, **file_options),
     }
     _report(((f"{target}{_SUFFIXES[choice]}", exporters[choice]) for choice in formats), as_json)
 
@@ -279,7 +273,9 @@ def _report(jobs, as_json):
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         sys.exit(bool(failed))
-    base = os.path.commonpath([os.path.dirname(row["path"]) for row in rows])
+    base = os.path.relpath(
+        os.path.commonpath([os.path.dirname(os.path.abspath(row["path"])) for row in rows])
+    )
     columns = ("export", "kB", "difference", "nats lost", "ms at 1", "ms at 64")
     table = Table(*columns, title=base, box=box.SIMPLE_HEAD, pad_edge=False)
     table.columns[0].overflow = "fold"

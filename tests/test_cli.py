@@ -126,6 +126,22 @@ def test_export_takes_a_keras_file(make_vae, tmp_path):
     assert (tmp_path / "mine_decoder.onnx").exists()
 
 
+def test_a_name_with_a_dot_keeps_it(make_vae, tmp_path):
+    make_vae().save(tmp_path / "digits.v2.keras")
+    options = ("--format", "onnx", "--force", "--out", tmp_path)
+    assert run("export", tmp_path / "digits.v2.keras", *options).exit_code == 0
+    assert (tmp_path / "digits.v2_decoder.onnx").exists()
+
+
+def test_verify_takes_relative_and_absolute_paths_together(folder, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        assert run("export", folder, "--format", "onnx", "--out", tmp_path / name).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    result = run("verify", "a", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("tiny_decoder.onnx") == 2
+
+
 def test_what_fails_is_told_of_and_the_others_are_done(folder, tmp_path):
     (tmp_path / "tiny_decoder.onnx").write_text("mine")
     result = run("export", folder, "--format", "onnx,litert", "--out", tmp_path)
