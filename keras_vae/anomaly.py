@@ -67,11 +67,11 @@ def anomaly_score(
 
     References:
         An and Cho 2015, "Variational Autoencoder based Anomaly Detection using Reconstruction
-        Probability", algorithm 4.
+        Probability".
         Nalisnick et al. 2019, "Detecting Out-of-Distribution Inputs to Deep Generative Models Using
-        Typicality", section 3, for a batch of one example.
+        Typicality", for a batch of one example.
         Serra et al. 2020, "Input Complexity and Out-of-distribution Detection with Likelihood-based
-        Generative Models", equation 1.
+        Generative Models".
     """
     if method not in METHODS:
         raise ValueError(f"`method` should be one of {METHODS}. Received: method={method!r}.")

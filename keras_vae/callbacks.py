@@ -32,7 +32,7 @@ class LatentMonitor(keras.callbacks.Callback):
         ValueError: If `patience` is below 1 or `min_nats` below 0.
 
     References:
-        Bowman et al. 2016, "Generating Sentences from a Continuous Space", section 3.1.
+        Bowman et al. 2016, "Generating Sentences from a Continuous Space".
         He et al. 2019, "Lagging Inference Networks and Posterior Collapse in VAEs".
     """
 

@@ -6,7 +6,7 @@ settings of Locatello et al. 2019; `disentanglement` measures all of them for a 
 
 References:
     Locatello et al. 2019, "Challenging Common Assumptions in the Unsupervised Learning of
-    Disentangled Representations", section 3 and the appendix on metrics; the authors' code,
+    Disentangled Representations", the appendix on metrics; the authors' code,
     `disentanglement_lib`.
 """
 
@@ -15,6 +15,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from keras_vae import metrics
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ def mig(codes: np.ndarray, factors: np.ndarray, *, num_bins: int = 20) -> float:
 
     References:
         Chen et al. 2018, "Isolating Sources of Disentanglement in Variational Autoencoders",
-        section 4. There, I integrates over q(z given x); binned codes are Locatello et al.'s.
+        There, I integrates over q(z given x); binned codes are Locatello et al.'s.
     """
     codes, factors = _checked(codes, factors)
     if num_bins < 2:
@@ -107,7 +109,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, f
 
     References:
         Eastwood & Williams 2018, "A Framework for the Quantitative Evaluation of Disentangled
-        Representations", section 2. Accuracy in place of error is Locatello et al.'s.
+        Representations". Accuracy in place of error is Locatello et al.'s.
     """
     codes, factors = _checked(codes, factors)
     ensemble = _scikit_learn("sklearn.ensemble")
@@ -161,7 +163,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
 
     References:
         Kumar et al. 2018, "Variational Inference of Disentangled Latent Concepts from Unlabeled
-        Observations", section 3. All factors are classes here, as in Locatello et al.
+        Observations". All factors are classes here, as in Locatello et al.
     """
     codes, factors = _checked(codes, factors)
     svm = _scikit_learn("sklearn.svm")
@@ -222,7 +224,7 @@ def factor_vae_score(
     1.0
 
     References:
-        Kim & Mnih 2018, "Disentangling by Factorising", section 4 and figure 2.
+        Kim & Mnih 2018, "Disentangling by Factorising".
     """
     _check_votes(factor_sizes, num_train, num_eval, batch_size)
     random_state = np.random.RandomState(seed)
@@ -293,8 +295,8 @@ def beta_vae_score(
 
     References:
         Higgins et al. 2017, "beta-VAE: Learning Basic Visual Concepts with a Constrained
-        Variational Framework", section 3. Logistic regression is Locatello et al.'s.
-        Kim & Mnih 2018, "Disentangling by Factorising", section 4, on its weaknesses.
+        Variational Framework". Logistic regression is Locatello et al.'s.
+        Kim & Mnih 2018, "Disentangling by Factorising", on its weaknesses.
     """
     _check_votes(factor_sizes, num_train, num_eval, batch_size)
     linear_model = _scikit_learn("sklearn.linear_model")
@@ -341,7 +343,7 @@ def posterior_means(
     def represent(factors):
         starts = range(0, len(factors), _BATCH_SIZE)
         batches = [render(factors[start : start + _BATCH_SIZE]) for start in starts]
-        return np.concatenate([model.encode(batch).mean().numpy() for batch in batches])
+        return np.concatenate([metrics.posterior_means(model, batch) for batch in batches])
 
     return represent
 

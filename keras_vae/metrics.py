@@ -45,6 +45,19 @@ def bits_per_dimension(log_likelihood: np.ndarray, event_shape: Sequence[int]) -
     return float(-np.mean(log_likelihood) / math.log(2.0) / math.prod(event_shape))
 
 
+def posterior_means(model, x: np.ndarray) -> np.ndarray:
+    """Returns E[z given x] of each example, encoded 500 at a time.
+
+    Args:
+        model: A VAE.
+        x: Data. Shape (num_examples, *event_shape).
+
+    Returns:
+        Shape (num_examples, latent_dim).
+    """
+    return np.concatenate([model.encode(batch).mean().numpy() for batch in _batches(x)])
+
+
 def kl_per_latent(model, x: np.ndarray) -> np.ndarray:
     """Returns the KL divergence from the prior that each latent carries.
 
@@ -72,8 +85,7 @@ def active_units(model, x: np.ndarray, threshold: float = 0.01) -> int:
     References:
         Burda et al. 2016, "Importance Weighted Autoencoders", section 5.2 (threshold 0.01).
     """
-    means = np.concatenate([model.encode(batch).mean().numpy() for batch in _batches(x)])
-    return int((means.var(axis=0) > threshold).sum())
+    return int((posterior_means(model, x).var(axis=0) > threshold).sum())
 
 
 def information(model, x: np.ndarray, *, seed: int = 0) -> dict[str, float]:
@@ -95,7 +107,7 @@ def information(model, x: np.ndarray, *, seed: int = 0) -> dict[str, float]:
         other two.
 
     References:
-        Hoffman and Johnson 2016, "ELBO surgery", equation 7.
+        Hoffman and Johnson 2016, "ELBO surgery".
     """
     prior = model.prior.distribution()
     posteriors = [model.encode(batch) for batch in _batches(x)]

@@ -163,7 +163,7 @@ class IWAE(Objective):
     {'num_samples': 50}
 
     References:
-        Burda et al. 2016, "Importance Weighted Autoencoders", equations 8 and 13.
+        Burda et al. 2016, "Importance Weighted Autoencoders", equation 8.
     """
 
     def __init__(self, num_samples: int = 5):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import metrics
 from keras_vae.distributions import SharedScaleNormal
 from keras_vae.models import DenseVAE
 from keras_vae.vae import VAE
@@ -137,14 +138,14 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Returns posterior means, (n_samples, latent_dim)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=_FLOATS, reset=False)
-        means = [self.model_.encode(x).mean() for x in _pieces(self._to_data(X))]
-        return np.concatenate(means).astype(X.dtype)
+        return metrics.posterior_means(self.model_, self._to_data(X)).astype(X.dtype)
 
     def inverse_transform(self, X) -> np.ndarray:
         """Returns the means of p(x given z) for codes z, (n_samples, n_features)."""
         check_is_fitted(self)
         X = check_array(X, dtype=_FLOATS)
-        means = [self.model_.decode(z).mean() for z in _pieces(X)]
+        pieces = [X[start : start + _BATCH_SIZE] for start in range(0, len(X), _BATCH_SIZE)]
+        means = [self.model_.decode(z).mean() for z in pieces]
         features = np.concatenate(means).reshape(-1, self.n_features_in_)
         return (features * self.scale_ + self.loc_).astype(X.dtype)
 
@@ -330,8 +331,7 @@ def cluster(
     {'nmi': 1.0, 'ari': 1.0, 'accuracy': 1.0}
 
     References:
-        Xie et al. 2016, "Unsupervised Deep Embedding for Clustering Analysis", equation 10
-        (accuracy).
+        Xie et al. 2016, "Unsupervised Deep Embedding for Clustering Analysis" (accuracy).
     """
     clusters = clone(method).fit_predict(codes)
     counts = contingency_matrix(labels, clusters)
@@ -352,10 +352,6 @@ def _shuffled_epochs(x, epochs, batch_size, seed):
         return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size)
 
     return tf.data.Dataset.range(epochs).flat_map(one_epoch)
-
-
-def _pieces(x):
-    return [x[start : start + _BATCH_SIZE] for start in range(0, len(x), _BATCH_SIZE)]
 
 
 def _draw_seed(random_state):

@@ -38,6 +38,12 @@ def test_kl_per_latent_is_the_closed_form_of_two_normals(vae, images):
     np.testing.assert_allclose(metrics.kl_per_latent(vae, images), expected, atol=1e-5)
 
 
+def test_posterior_means_in_pieces_are_those_of_the_whole(vae, images):
+    # 1,200 images take three pieces, and sums of other sizes may differ in the last bit.
+    expected = vae.encode(images).mean()
+    np.testing.assert_allclose(metrics.posterior_means(vae, images), expected, atol=1e-6)
+
+
 def test_a_latent_that_ignores_the_image_is_not_active(vae, images):
     kernel, bias = vae.encoder.get_layer("params").weights
     before = kernel.numpy(), bias.numpy()

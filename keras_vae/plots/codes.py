@@ -17,7 +17,6 @@ from keras_vae.plots.canvas import (
 
 LABEL_SCALE = 1.5  # of markers in the legend, where they need to be told apart
 
-_BATCH_SIZE = 500
 _NUM_LATENTS, _MOST_EXAMPLES = 6, 10
 _SPAN = np.linspace(-4.0, 4.0, 201)  # standard deviations around a mean, which is the middle one
 
@@ -108,7 +107,7 @@ def encoded(model, x: np.ndarray, labels: np.ndarray, *, projection=None):
         raise ValueError("A map of codes needs at least two latents. Received: latent_dim=1.")
     labels = check_labels(x, labels)
     figure = blank(5.6, 4.4)
-    codes = posterior_means(model, x)
+    codes = metrics.posterior_means(model, x)
     names = ["latent 0", "latent 1"]
     if projection is not None or model.latent_dim > 2:
         codes, names = _project(codes, projection if projection is not None else _pca())
@@ -129,12 +128,6 @@ def check_labels(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
             f"Received: shape={labels.shape}."
         )
     return labels
-
-
-def posterior_means(model, x: np.ndarray) -> np.ndarray:
-    """Returns E[z given x], (batch, latent_dim), worked through in pieces."""
-    pieces = [x[start : start + _BATCH_SIZE] for start in range(0, len(x), _BATCH_SIZE)]
-    return np.concatenate([model.encode(piece).mean().numpy() for piece in pieces])
 
 
 def scatter(axes, codes: np.ndarray, labels: np.ndarray) -> list:

@@ -9,7 +9,7 @@ from keras_vae import metrics
 from keras_vae.networks import dense_decoder, dense_encoder
 from keras_vae.objectives import ELBO
 from keras_vae.plots.canvas import TITLE_SIZE, blank, label_axes, legend
-from keras_vae.plots.codes import LABEL_SCALE, check_labels, posterior_means, scatter
+from keras_vae.plots.codes import LABEL_SCALE, check_labels, scatter
 from keras_vae.vae import VAE
 
 _CIRCLES = (1, 2, 3)  # standard deviations of the prior
@@ -86,7 +86,7 @@ def three_lessons(models: Mapping[str, VAE], x: np.ndarray, labels: np.ndarray):
     figure = blank(3.2 * len(models) + 0.8, 3.6)
     panels = figure.subplots(1, len(models), squeeze=False).flat
     for axes, (name, model) in zip(panels, models.items(), strict=True):
-        handles = scatter(axes, posterior_means(model, x), labels)
+        handles = scatter(axes, metrics.posterior_means(model, x), labels)
         _draw_circles(axes, model.prior.distribution())
         rate = metrics.kl_per_latent(model, x).sum(axis=1).mean()
         distortion = -np.mean(model.elbo(x, seed=0)) - rate

@@ -107,7 +107,7 @@ def rate_distortion(rates: Sequence[float], distortions: Sequence[float], betas:
         ValueError: If the three do not have the same length, or are empty.
 
     References:
-        Alemi et al. 2018, "Fixing a Broken ELBO", figure 1.
+        Alemi et al. 2018, "Fixing a Broken ELBO".
     """
     sizes = {len(rates), len(distortions), len(betas)}
     if len(sizes) > 1 or 0 in sizes:
