@@ -51,9 +51,9 @@ class LatentMonitor(keras.callbacks.Callback):
         self._epochs_collapsed = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        kl = metrics.kl_per_latent(self.model, self.x).mean(axis=0)
-        active = metrics.active_units(self.model, self.x)
-        mutual = metrics.information(self.model, self.x)["mutual_information"]
+        summary = metrics.latent_summary(self.model, self.x)
+        kl, active = summary.kl_per_latent.mean(axis=0), summary.active_units
+        mutual = summary.information["mutual_information"]
         self.kl_per_latent.append(kl)
         if logs is not None:
             logs |= {"active_units": active, "mutual_information": mutual}

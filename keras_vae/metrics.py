@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from keras_vae import distributions
 
+ACTIVE_VARIANCE = 0.01  # of the posterior mean over the data, above which a latent is active
+
 _BATCH_SIZE = 500
-_MIXTURE_BATCH_SIZE = 50  # samples, each under every example's posterior
+_MIXTURE_BATCH_SIZE = 200  # samples, each under every example's posterior
 _WEIGHTS_BATCH_SIZE = 50
 _MAX_VALUES = 2**21  # decoded at once
 
@@ -55,7 +59,7 @@ def posterior_means(model, x: np.ndarray) -> np.ndarray:
     Returns:
         Shape (num_examples, latent_dim).
     """
-    return np.concatenate([model.encode(batch).mean().numpy() for batch in _batches(x)])
+    return _means(_posteriors(model, x))
 
 
 def kl_per_latent(model, x: np.ndarray) -> np.ndarray:
@@ -68,13 +72,10 @@ def kl_per_latent(model, x: np.ndarray) -> np.ndarray:
     Returns:
         Nats per example and latent. Shape (num_examples, latent_dim).
     """
-    prior = model.prior.distribution()
-    return np.concatenate(
-        [distributions.kl_per_latent(model.encode(batch), prior).numpy() for batch in _batches(x)]
-    )
+    return _kl_per_latent(_posteriors(model, x), model.prior.distribution())
 
 
-def active_units(model, x: np.ndarray, threshold: float = 0.01) -> int:
+def active_units(model, x: np.ndarray, threshold: float = ACTIVE_VARIANCE) -> int:
     """Counts the latents that say something about x: Var_x(E[z_j given x]) > threshold.
 
     Args:
@@ -85,7 +86,7 @@ def active_units(model, x: np.ndarray, threshold: float = 0.01) -> int:
     References:
         Burda et al. 2016, "Importance Weighted Autoencoders", section 5.2 (threshold 0.01).
     """
-    return int((posterior_means(model, x).var(axis=0) > threshold).sum())
+    return _num_active(_posteriors(model, x), threshold)
 
 
 def information(model, x: np.ndarray, *, seed: int = 0) -> dict[str, float]:
@@ -109,22 +110,40 @@ def information(model, x: np.ndarray, *, seed: int = 0) -> dict[str, float]:
     References:
         Hoffman and Johnson 2016, "ELBO surgery".
     """
-    prior = model.prior.distribution()
-    posteriors = [model.encode(batch) for batch in _batches(x)]
-    kl, own, samples = [], [], []
-    for index, posterior in enumerate(posteriors):
-        z = posterior.sample(seed=(seed, index))
-        kl.append(distributions.kl_divergence(posterior, prior, z[tf.newaxis]))
-        own.append(posterior.log_prob(z))
-        samples.append(z)
-    # log q(z given x) of every sample under every example's posterior.
-    mixture = []
-    for z in tf.split(tf.concat(samples, axis=0), _pieces(len(x), _MIXTURE_BATCH_SIZE)):
-        each = [posterior.log_prob(z[:, tf.newaxis]) for posterior in posteriors]
-        mixture.append(tf.reduce_logsumexp(tf.concat(each, axis=1), axis=1) - math.log(len(x)))
-    total = float(tf.reduce_mean(tf.concat(kl, axis=0)))
-    mutual = float(tf.reduce_mean(tf.concat(own, axis=0) - tf.concat(mixture, axis=0)))
-    return {"kl": total, "mutual_information": mutual, "marginal_kl": total - mutual}
+    return _information(_posteriors(model, x), model.prior.distribution(), seed)
+
+
+class LatentSummary(NamedTuple):
+    """What `latent_summary` finds out about a code.
+
+    Attributes:
+        kl_per_latent: As `kl_per_latent` returns it. Shape (num_examples, latent_dim).
+        active_units: As `active_units` counts them.
+        information: As `information` splits it.
+    """
+
+    kl_per_latent: np.ndarray
+    active_units: int
+    information: dict[str, float]
+
+
+def latent_summary(
+    model, x: np.ndarray, *, threshold: float = ACTIVE_VARIANCE, seed: int = 0
+) -> LatentSummary:
+    """Measures `kl_per_latent`, `active_units` and `information` while encoding the data once.
+
+    Args:
+        model: A VAE with a normal posterior and a diagonal normal prior.
+        x: Data. Shape (num_examples, *event_shape).
+        threshold: As for `active_units`.
+        seed: As for `information`.
+    """
+    posteriors, prior = _posteriors(model, x), model.prior.distribution()
+    return LatentSummary(
+        _kl_per_latent(posteriors, prior),
+        _num_active(posteriors, threshold),
+        _information(posteriors, prior, seed),
+    )
 
 
 def effective_sample_size(
@@ -162,6 +181,74 @@ def effective_sample_size(
         once, twice = (tf.reduce_logsumexp(k * weights, axis=0) for k in (1.0, 2.0))
         sizes.append(tf.exp(2.0 * once - twice).numpy())
     return np.concatenate(sizes)
+
+
+def _posteriors(model, x):
+    return [model.encode(batch) for batch in _batches(x)]
+
+
+def _means(posteriors):
+    return np.concatenate([posterior.mean().numpy() for posterior in posteriors])
+
+
+def _kl_per_latent(posteriors, prior):
+    return np.concatenate(
+        [distributions.kl_per_latent(posterior, prior).numpy() for posterior in posteriors]
+    )
+
+
+def _num_active(posteriors, threshold):
+    return int((_means(posteriors).var(axis=0) > threshold).sum())
+
+
+def _information(posteriors, prior, seed):
+    kl, own, samples = [], [], []
+    for index, posterior in enumerate(posteriors):
+        z = posterior.sample(seed=(seed, index))
+        kl.append(distributions.kl_divergence(posterior, prior, z[tf.newaxis]))
+        own.append(posterior.log_prob(z))
+        samples.append(z)
+    samples = tf.concat(samples, axis=0)
+    density = _mixture_density(posteriors)
+    marginal = [density(z) for z in tf.split(samples, _pieces(len(samples), _MIXTURE_BATCH_SIZE))]
+    total = float(tf.reduce_mean(tf.concat(kl, axis=0)))
+    own, marginal = (tf.cast(tf.concat(nats, axis=0), tf.float64) for nats in (own, marginal))
+    mutual = float(tf.reduce_mean(own - marginal))
+    return {"kl": total, "mutual_information": mutual, "marginal_kl": total - mutual}
+
+
+def _mixture_density(posteriors):
+    """Returns the function from codes to log q(z), with q the mixture of all posteriors."""
+    num_components = sum(posterior.batch_shape[0] for posterior in posteriors)
+
+    def one_by_one(z):
+        return tf.concat([each.log_prob(z[:, tf.newaxis]) for each in posteriors], axis=1)
+
+    log_probs = one_by_one
+    if all(isinstance(each, tfp.distributions.MultivariateNormalDiag) for each in posteriors):
+        log_probs = _normal_log_probs(posteriors)
+    return lambda z: tf.reduce_logsumexp(log_probs(z), axis=1) - math.log(num_components)
+
+
+def _normal_log_probs(posteriors):
+    """Returns the function from codes to their log densities under each of many diagonal normals.
+
+    With the square multiplied out it is one product of matrices, tens of times faster than the
+    normals one by one. In float64, since large terms cancel.
+    """
+    moments = (_means(posteriors), [posterior.stddev() for posterior in posteriors])
+    loc, scale = moments[0].astype(np.float64), np.concatenate(moments[1]).astype(np.float64)
+    precision = scale**-2.0
+    weights = tf.constant(np.concatenate([-0.5 * precision, loc * precision], axis=1))
+    log_normalizer = np.log(scale) + 0.5 * math.log(2.0 * math.pi)
+    offset = tf.constant(-np.sum(0.5 * loc**2 * precision + log_normalizer, axis=1))
+
+    def log_probs(z):
+        z = tf.cast(z, tf.float64)
+        terms = tf.concat([tf.square(z), z], axis=1)
+        return tf.matmul(terms, weights, transpose_b=True) + offset
+
+    return log_probs
 
 
 def _pieces(total, size):

@@ -28,6 +28,14 @@ def test_each_epoch_is_measured_and_logged(make_vae, images, tmp_path):
     assert "active_units" in (tmp_path / "log.csv").read_text().splitlines()[0]
 
 
+def test_the_data_is_encoded_once_an_epoch(make_vae, images, monkeypatch):
+    vae, encoded = make_vae(), []
+    encode = vae.encode
+    monkeypatch.setattr(vae, "encode", lambda x: encoded.append(len(x)) or encode(x))
+    fit(vae, images, LatentMonitor(images), 2)
+    assert encoded == [len(images)] * 2
+
+
 def test_a_code_that_collapses_is_warned_of_once_with_evidence_and_mends(make_vae, images, caplog):
     vae = make_vae(objective=ELBO(beta=100.0))
     with caplog.at_level(logging.WARNING):

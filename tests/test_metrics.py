@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from keras_vae import VAE, metrics, models
-from keras_vae.distributions import DiagonalNormal, FixedScaleNormal
+from keras_vae.distributions import DiagonalNormal, FixedScaleNormal, FullCovarianceNormal
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,28 @@ def test_information_of_codes_far_apart_is_the_log_of_their_number():
     apart = 100.0 * np.arange(64, dtype=np.float32)[:, np.newaxis]
     measured = metrics.information(linear_vae(1.0, 0.1), apart)
     assert measured["mutual_information"] == pytest.approx(np.log(64), rel=1e-4)  # z is 6,300
+
+
+@pytest.mark.parametrize("posterior", [DiagonalNormal(), FullCovarianceNormal()])
+def test_information_in_bulk_is_that_of_the_mixture_summed_one_by_one(images, posterior):
+    vae = models.DenseVAE((4, 4, 1), 3, hidden_units=(8,), posterior=posterior)
+    x, num = images[:60], 60
+    codes = vae.encode(x)
+    z = codes.sample(seed=(0, 0))
+    own, mixture = codes.log_prob(z).numpy(), np.zeros(num)
+    loc, covariance = codes.mean().numpy(), codes.covariance().numpy()
+    for k in range(num):
+        normal = scipy.stats.multivariate_normal(loc[k], covariance[k])
+        mixture += normal.pdf(z) / num
+    measured = metrics.information(vae, x)
+    assert measured["mutual_information"] == pytest.approx(np.mean(own - np.log(mixture)), abs=1e-5)
+
+
+def test_a_summary_holds_what_the_single_numbers_say(vae, images):
+    summary = metrics.latent_summary(vae, images)
+    np.testing.assert_array_equal(summary.kl_per_latent, metrics.kl_per_latent(vae, images))
+    assert summary.active_units == metrics.active_units(vae, images)
+    assert summary.information == metrics.information(vae, images)
 
 
 def test_every_sample_counts_if_the_posterior_is_exact():

@@ -54,8 +54,12 @@ def evaluate(
     return measure(model, recipe, held_out(recipe)[1][:limit], progress=progress)
 
 
-def held_out(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+def held_out(recipe: Recipe, splits: data.Splits | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Returns validation and test images, float32 in [0, 1], binarized once if training binarizes.
+
+    Args:
+        recipe: Names the data, and how it is binarized.
+        splits: The data, if it is loaded already.
 
     Raises:
         RuntimeError: If the data is not there and cannot be downloaded.
@@ -63,7 +67,7 @@ def held_out(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     References:
         Tomczak and Welling 2018, "VAE with a VampPrior", section 5.1.
     """
-    splits = load_splits(recipe)
+    splits = splits or load_splits(recipe)
     held = (splits.validation.images, splits.test.images)
     if recipe.data.binarization == "none":
         return tuple(np.concatenate(list(data.batches(images, 500))) for images in held)
@@ -92,15 +96,18 @@ def measure(
             is broken off goes on where it was.
 
     Returns:
-        A dict with `test` (means with standard errors, nats per image), `slice` (the same ELBO on a
-        cheap slice, for a test to measure again), `protocol` and `seconds`.
+        A dict with `test` (means with standard errors, nats per image; both parts of the KL
+        divergence, of which the mutual information is at most the logarithm of the number of
+        images; the importance sampler's effective sample size, mean and smallest of 50 images),
+        `slice` (the same ELBO on a cheap slice, for a test to measure again), `protocol` and
+        `seconds`.
     """
     evaluation = recipe.evaluation or EvaluationRecipe()
     start = time.monotonic()
     elbo = np.asarray(model.elbo(images, num_samples=1, seed=evaluation.seed))
-    kl = metrics.kl_per_latent(model, images)
+    latents = metrics.latent_summary(model, images, seed=evaluation.seed)
     log_likelihood = _log_likelihood(model, images, evaluation, progress, work)
-    total_kl = kl.sum(axis=-1)
+    total_kl = latents.kl_per_latent.sum(axis=-1)
     sample_sizes = metrics.effective_sample_size(
         model, images[:_NUM_IMAGES_FOR_SAMPLE_SIZE], evaluation.num_samples, seed=evaluation.seed
     )
@@ -110,8 +117,11 @@ def measure(
         "kl": metrics.mean_with_standard_error(total_kl),
         "log_likelihood": metrics.mean_with_standard_error(log_likelihood),
         "bits_per_dimension": metrics.bits_per_dimension(log_likelihood, model.event_shape),
-        "active_units": metrics.active_units(model, images),
+        "active_units": latents.active_units,
+        "mutual_information": latents.information["mutual_information"],
+        "marginal_kl": latents.information["marginal_kl"],
         "effective_sample_size": round(float(sample_sizes.mean()), 1),
+        "smallest_effective_sample_size": round(float(sample_sizes.min()), 1),
     }
     return {
         "test": test,
