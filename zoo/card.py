@@ -150,9 +150,10 @@ Bits per dimension {test["bits_per_dimension"]:.4f}; active units {test["active_
             f"{test['effective_sample_size']:.0f} count (effective sample size, mean of 50 images)."
         )
     if "mutual_information" in test:
+        most = math.log(protocol["num_test_images"])
         text += (
             f"\nMutual information of image and code: {test['mutual_information']:.2f} nats, of at "
-            f"most {math.log(protocol['num_test_images']):.2f}, the logarithm of the number of images."
+            f"most {most:.2f}, the logarithm of the number of images."
         )
     rows = [row for row in published if recipe.name in row["models"]]
     if not rows:
