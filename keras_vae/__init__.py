@@ -24,6 +24,7 @@ _SUBMODULES = (
     "objectives",
     "plots",
     "random",
+    "report",
     "representation",
     "schedules",
     "sprites",

@@ -167,6 +167,27 @@ def evaluate(name, num_samples, limit, out):
 
 
 @main.command()
+@click.argument("name", metavar="NAME|FOLDER")
+@click.option("--data", help="Data set to take test images of; the recipe's by default.")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for the page.")
+@click.option("--num-samples", type=click.IntRange(1), help="Importance samples per image.")
+@click.option("--limit", type=click.IntRange(2), help="Test images to use; all by default.")
+@click.option("--overwrite", is_flag=True, help="Replace a page that exists.")
+@_command
+def report(name, data, out, num_samples, limit, overwrite):
+    """Write a page about a model: numbers, pictures, a diagnosis in plain words, and its card.
+
+    It is one HTML file, OUT/index.html, which needs no network to be read.
+    """
+    from keras_vae.report import write_report
+
+    options = {"data": data, "num_samples": num_samples, "limit": limit, "overwrite": overwrite}
+    with _progress("Loading") as progress:
+        page = write_report(name, out, progress=progress, **options)
+    click.echo(f"Wrote {page}: open it in a browser.")
+
+
+@main.command()
 @click.argument("source", metavar="NAME|FOLDER|FILE.keras")
 @click.option("--part", default="decoder", show_default=True, help="decoder, encoder or vae.")
 @click.option(
@@ -347,7 +368,10 @@ def demo(out):
 
 @contextlib.contextmanager
 def _progress(label):
-    """Yields a function from the fraction done to a moving bar, shown from its first call on."""
+    """Yields a function from the fraction done to a moving bar, shown from its first call on.
+
+    It takes a new label, too, where the work has several parts.
+    """
     from rich.progress import Progress
 
     with contextlib.ExitStack() as stack:
@@ -357,7 +381,7 @@ def _progress(label):
             progress = stack.enter_context(Progress())
             return functools.partial(progress.update, progress.add_task(label, total=1.0))
 
-        yield lambda fraction: bar()(completed=fraction)
+        yield lambda fraction, label=label: bar()(completed=fraction, description=label)
 
 
 if __name__ == "__main__":

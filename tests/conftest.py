@@ -1,6 +1,7 @@
 """What tests share: two logical CPUs, seeds, tiny data and models, and fresh processes."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -81,3 +82,25 @@ def run_python(tmp_path):
         return process.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, driven by Playwright; skips, and says so, where one of them is missing.
+
+    `CHROMIUM` may name the program.
+    """
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="No browser is driven: pip install playwright."
+    )
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
+    if not any(found):
+        pytest.skip("There is no Chromium to look at pages with: apt-get install chromium.")
+    with playwright.sync_playwright() as driver:
+        # Without a sandbox of its own, which containers deny it: all pages are ours.
+        chromium = driver.chromium.launch(
+            executable_path=next(filter(None, found)), args=["--no-sandbox"]
+        )
+        yield chromium
+        chromium.close()

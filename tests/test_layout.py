@@ -33,7 +33,9 @@ MAY_IMPORT["representation"].add("models")
 MAY_IMPORT["data"] = MAY_IMPORT["sprites"] = set()
 MAY_IMPORT["export"] = UP_TO_VAE
 MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites"}
-MAY_IMPORT[""] = set(MAY_IMPORT) - {"zoo", "export"}
+PAGES = ("report",)  # above the zoo, below the command
+MAY_IMPORT |= {room: MAY_IMPORT["zoo"] | {"zoo"} for room in PAGES}
+MAY_IMPORT[""] = set(MAY_IMPORT) - {"zoo", "export", *PAGES}
 MAY_IMPORT["demo"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 

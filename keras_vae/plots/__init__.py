@@ -4,6 +4,7 @@ from keras_vae.plots.codes import encoded, posteriors
 from keras_vae.plots.images import contact_sheet, reconstructions, samples
 from keras_vae.plots.latents import arithmetic, interpolation, latent_grid, traversal
 from keras_vae.plots.lessons import lesson_models, three_lessons
+from keras_vae.plots.summaries import latent_nats, score_histogram
 from keras_vae.plots.training import kl_over_training, rate_distortion
 
 __all__ = [
@@ -13,11 +14,13 @@ __all__ = [
     "interpolation",
     "kl_over_training",
     "latent_grid",
+    "latent_nats",
     "lesson_models",
     "posteriors",
     "rate_distortion",
     "reconstructions",
     "samples",
+    "score_histogram",
     "three_lessons",
     "traversal",
 ]

@@ -1,0 +1,194 @@
+"""Numbers in plain words: what is well, what is worth knowing, and what to do about the rest."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_vae.distributions import Bernoulli
+from keras_vae.report.study import Study
+
+GOOD, NOTE, WARNING = "good", "note", "warning"
+
+_COLLAPSED_NATS = 0.1  # of mutual information
+_SATURATED_NATS = 0.5  # from the largest mutual information that so many images can show
+_TRUSTED_SIZE, _POOR_SIZE = 10.0, 2.0  # effective samples
+_WIDE_GAP = 0.05  # of the ELBO, as a share of the log-likelihood
+_MOST_OF_THE_NATS = 0.9
+_DETECTED = 0.9  # AUROC
+
+
+class Finding(NamedTuple):
+    """One thing to know about a model.
+
+    Attributes:
+        level: `GOOD`, `NOTE` or `WARNING`.
+        title: In a few words.
+        text: The evidence with its numbers, and what can be done.
+    """
+
+    level: str
+    title: str
+    text: str
+
+
+class Detection(NamedTuple):
+    """How well the score tells images that are upside down from those that are not.
+
+    Attributes:
+        threshold: -ELBO, nats, above which one test image in a hundred lies.
+        share_found: Share of the images upside down above it.
+        auroc: Area under the ROC curve.
+    """
+
+    threshold: float
+    share_found: float
+    auroc: float
+
+
+def diagnose(study: Study, detection: Detection | None = None) -> list[Finding]:
+    """Returns what the numbers of a study say, in plain words.
+
+    Args:
+        study: The model and what was measured.
+        detection: How anomalies were told apart, if that was tried.
+    """
+    findings = [
+        *_data(study),
+        _latents(study),
+        _information(study),
+        _sampler(study),
+        _gap(study),
+    ]
+    if detection is not None:
+        findings.append(_anomalies(detection))
+    return findings
+
+
+def _data(study):
+    name = study.recipe.data.name
+    if study.is_foreign:
+        yield Finding(
+            NOTE,
+            "These are other data than it was trained on",
+            f"All numbers below are about how the model takes images of {name}. Low ones are no "
+            "fault of its training.",
+        )
+    is_binary = bool(np.isin(study.images[:100], (0.0, 1.0)).all())
+    if isinstance(study.model.likelihood, Bernoulli) and not is_binary:
+        yield Finding(
+            WARNING,
+            "The nats are no log-likelihoods",
+            "A Bernoulli likelihood was given grey values: it is a cross-entropy then, and does "
+            "not compare with what binary images give. Binarize the images, or take a "
+            "ContinuousBernoulli.",
+        )
+
+
+def _latents(study):
+    test, latent_dim = study.results["test"], len(study.is_active)
+    active, mutual = test["active_units"], test["mutual_information"]
+    evidence = (
+        f"{active} of {latent_dim} latents carry information about the image (the mean of their "
+        "posterior varies by more than 0.01 over the images)."
+    )
+    if active == 0 or mutual < _COLLAPSED_NATS:
+        return Finding(
+            WARNING,
+            "The latents have collapsed onto the prior",
+            f"{evidence} Together they tell {mutual:.2f} nats about an image, so the decoder does "
+            "without them. Mends: warm up the KL term (`ELBO(beta=Linear(num_steps=...))`), give "
+            "each latent some nats for free (`ELBO(free_bits=0.1)`), lower beta, or take a smaller "
+            "decoder.",
+        )
+    nats = np.sort(study.kl_per_latent.mean(axis=0))[::-1]
+    most = int(np.searchsorted(nats.cumsum() / nats.sum(), _MOST_OF_THE_NATS)) + 1
+    text = f"{evidence} {most} of them hold 90% of the nats."
+    if active == latent_dim:
+        return Finding(
+            GOOD,
+            f"All {latent_dim} latents are used",
+            f"{text} More latents may find more to say: try a larger `latent_dim`.",
+        )
+    text += (
+        f" The other {latent_dim - active} lie on the prior. They cost next to nothing, and show "
+        f"that a `latent_dim` of {active} would do."
+    )
+    return Finding(GOOD, f"{active} of {latent_dim} latents are used", text)
+
+
+def _information(study):
+    test, bound = study.results["test"], math.log(len(study.images))
+    kl, mutual, marginal = test["kl"]["mean"], test["mutual_information"], test["marginal_kl"]
+    if bound - mutual < _SATURATED_NATS:
+        return Finding(
+            NOTE,
+            "A code all but names its image",
+            f"The code tells {mutual:.2f} nats about which image it came from, of at most "
+            f"log({len(study.images):,}) = {bound:.2f} that so many images can show. The true "
+            f"number may be anything up to the KL of {kl:.2f} nats, so the rest, {marginal:.2f}, "
+            "is no more than an upper bound of the distance between all codes and the prior.",
+        )
+    text = (
+        f"Of the KL of {kl:.2f} nats, {mutual:.2f} tell images apart (mutual information), and "
+        f"{marginal:.2f} are the distance of all codes together from the prior, which samples from "
+        "the prior suffer from."
+    )
+    if marginal > mutual:
+        title = "Samples from the prior are not where the codes are"
+        return Finding(WARNING, title, f"{text} A richer prior would mend that.")
+    return Finding(GOOD, "The codes lie about where the prior expects them", text)
+
+
+def _sampler(study):
+    test, num_samples = study.results["test"], study.results["protocol"]["importance_samples"]
+    mean, smallest = test["effective_sample_size"], test["smallest_effective_sample_size"]
+    evidence = (
+        f"Of {num_samples:,} importance samples, {mean:.1f} count on the mean of 50 images, and "
+        f"{smallest:.1f} on the worst (effective sample size)."
+    )
+    if mean < _POOR_SIZE:
+        return Finding(
+            WARNING,
+            "Do not trust the log-likelihood yet",
+            f"{evidence} Nearly every estimate hangs on a single sample, so the true "
+            "log-likelihood may be well above. Take more samples.",
+        )
+    if mean < _TRUSTED_SIZE or smallest < _POOR_SIZE:
+        return Finding(
+            NOTE,
+            "The log-likelihood is a cautious estimate",
+            f"{evidence} Where few samples count, the estimate is too low: the true log-likelihood "
+            "is higher, and the NLL lower, by an amount that only more samples show.",
+        )
+    return Finding(GOOD, "The log-likelihood can be trusted", evidence)
+
+
+def _gap(study):
+    test = study.results["test"]
+    elbo, nats = test["elbo"]["mean"], test["log_likelihood"]["mean"]
+    gap = nats - elbo
+    text = (
+        f"The ELBO, {elbo:.2f} nats, lies {gap:.2f} nats below the log-likelihood, {nats:.2f}. "
+        "That is what the encoder's approximation of the posterior costs."
+    )
+    if gap > _WIDE_GAP * abs(nats):
+        return Finding(
+            NOTE,
+            "The encoder leaves nats on the table",
+            f"{text} A larger encoder, a richer posterior, or training on the IWAE objective may "
+            "win some of them back.",
+        )
+    return Finding(GOOD, "The bound is tight", text)
+
+
+def _anomalies(detection):
+    text = (
+        "With a threshold that calls one test image in a hundred an anomaly "
+        f"(-ELBO above {detection.threshold:.1f} nats), {detection.share_found:.0%} of the same "
+        f"images turned upside down are called one; AUROC {detection.auroc:.3f}. It is a hard test "
+        "where things look alike both ways up."
+    )
+    if detection.auroc < _DETECTED:
+        return Finding(NOTE, "It tells images that are upside down only in part", text)
+    return Finding(GOOD, "It tells images that are upside down", text)

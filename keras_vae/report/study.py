@@ -1,0 +1,116 @@
+"""What a report is about: a model, test images with labels, and what was measured on them."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_vae import metrics, zoo
+from keras_vae.distributions import Bernoulli
+from keras_vae.zoo.evaluation import held_out, load_splits, measure
+from keras_vae.zoo.recipe import DataRecipe, EvaluationRecipe, Recipe
+
+
+class Study(NamedTuple):
+    """A model and what was found out about it.
+
+    Attributes:
+        model: The model.
+        recipe: What it is; its data are those of the report.
+        is_foreign: Whether these are other data than those it was trained on.
+        images: Test images. Shape (num_images, height, width, channels).
+        labels: Shape (num_images,), or `None` where the data have none.
+        results: As `zoo.evaluation.measure` returns them.
+        kl_per_latent: Nats. Shape (num_images, latent_dim).
+        is_active: Whether each latent says something of the image. Shape (latent_dim,).
+        scores: -ELBO of each image, nats. Shape (num_images,).
+        seconds: What each part took, by name.
+    """
+
+    model: object
+    recipe: Recipe
+    is_foreign: bool
+    images: np.ndarray
+    labels: np.ndarray | None
+    results: dict
+    kl_per_latent: np.ndarray
+    is_active: np.ndarray
+    scores: np.ndarray
+    seconds: dict[str, float]
+
+
+def study(
+    name: str | Path,
+    *,
+    data_name: str | None = None,
+    num_samples: int | None = None,
+    limit: int | None = None,
+    progress=None,
+) -> Study:
+    """Loads a model and test images, and measures one on the other; see `write_report`."""
+    start = time.monotonic()
+    stored = zoo.info(name).recipe
+    model = zoo.load(name, compile=False)
+    recipe = dataclasses.replace(
+        stored,
+        data=_data_recipe(stored, model, data_name),
+        evaluation=_evaluation_recipe(stored, num_samples),
+    )
+    images, labels = _test_images(recipe, model, limit)
+    loaded = time.monotonic()
+    results = measure(model, recipe, images, progress=progress)
+    measured = time.monotonic()
+    means = metrics.posterior_means(model, images)
+    kl_per_latent = metrics.kl_per_latent(model, images)
+    scores = -np.asarray(model.elbo(images, seed=recipe.evaluation.seed), np.float64)
+    seconds = {"loading": loaded - start, "numbers": measured - loaded}
+    return Study(
+        model,
+        recipe,
+        stored.data is not None and recipe.data.name != stored.data.name,
+        images,
+        labels,
+        results,
+        kl_per_latent,
+        means.var(axis=0) > metrics.ACTIVE_VARIANCE,
+        scores,
+        seconds,
+    )
+
+
+def _data_recipe(recipe, model, data_name):
+    if data_name is None and recipe.data is None:
+        raise ValueError(
+            f"The recipe of {recipe.name!r} names no data: name a data set with `data`, "
+            "or `--data` on the command line. Received: data=None."
+        )
+    if recipe.data is not None and data_name in (None, recipe.data.name):
+        return recipe.data
+    image_size = list(model.event_shape[:2])
+    if recipe.data is not None:
+        return dataclasses.replace(recipe.data, name=data_name, image_size=image_size)
+    binarization = "dynamic" if isinstance(model.likelihood, Bernoulli) else "none"
+    return DataRecipe(data_name, binarization=binarization, image_size=image_size)
+
+
+def _evaluation_recipe(recipe, num_samples):
+    evaluation = recipe.evaluation or EvaluationRecipe()
+    if num_samples is None:
+        return evaluation
+    return dataclasses.replace(evaluation, num_samples=num_samples)
+
+
+def _test_images(recipe, model, limit):
+    if limit is not None and limit < 2:
+        raise ValueError(f"`limit` should be at least 2. Received: limit={limit}.")
+    splits = load_splits(recipe)
+    images = held_out(recipe, splits)[1][:limit]
+    if images.shape[1:] != model.event_shape:
+        raise ValueError(
+            f"The images of {recipe.data.name!r} should be of shape {model.event_shape}, which "
+            f"{recipe.name!r} was made for. Received: images of shape {images.shape[1:]}."
+        )
+    labels = splits.test.labels
+    return images, None if labels is None else labels[:limit]
