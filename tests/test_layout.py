@@ -20,6 +20,7 @@ CHAIN = (
     "distributions",
     "networks",
     "objectives",
+    "optimizers",
     "parts",
     "scoring",
     "vae",
