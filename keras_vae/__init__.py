@@ -17,6 +17,7 @@ _SUBMODULES = (
     "data",
     "disentanglement",
     "distributions",
+    "explore",
     "export",
     "metrics",
     "models",

@@ -188,6 +188,24 @@ def report(name, data, out, num_samples, limit, overwrite):
 
 
 @main.command()
+@click.argument("name", metavar="NAME|FOLDER")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind to.")
+@click.option("--port", type=click.IntRange(1, 65535), help="A free one from 7860 on by default.")
+@_command
+def explore(name, host, port):
+    """Start a local page to play with a model, until Ctrl-C.
+
+    It samples, reconstructs what is uploaded or drawn, moves latents, interpolates and scores
+    anomalies. Anybody who reaches the address can use it.
+    """
+    from keras_vae.explore import serve
+
+    app = serve(name, host=host, port=port)
+    click.echo(f"Explore {name} at {app.local_url} (Ctrl-C ends it).")
+    app.block_thread()
+
+
+@main.command()
 @click.argument("source", metavar="NAME|FOLDER|FILE.keras")
 @click.option("--part", default="decoder", show_default=True, help="decoder, encoder or vae.")
 @click.option(

@@ -34,7 +34,7 @@ MAY_IMPORT["representation"].add("models")
 MAY_IMPORT["data"] = MAY_IMPORT["sprites"] = set()
 MAY_IMPORT["export"] = UP_TO_VAE
 MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites"}
-PAGES = ("report",)  # above the zoo, below the command
+PAGES = ("explore", "report")  # above the zoo, below the command
 MAY_IMPORT |= {room: MAY_IMPORT["zoo"] | {"zoo"} for room in PAGES}
 MAY_IMPORT[""] = set(MAY_IMPORT) - {"zoo", "export", *PAGES}
 MAY_IMPORT["demo"] = set(MAY_IMPORT)

@@ -42,14 +42,23 @@ def blank_sheet(model, columns: int, rows: int, *, margin: tuple[float, float] =
     return figure
 
 
-def draw_sheet(axes, rows: np.ndarray, title: str) -> None:
-    """Draws images of shape (rows, columns, height, width, channels) as one picture."""
+def tile(rows: np.ndarray) -> np.ndarray:
+    """Returns images of shape (rows, columns, height, width, channels) as one, with grey borders.
+
+    Values are clipped to [0, 1].
+    """
     border = (_GAP // 2, _GAP // 2)
     borders = ((0, 0), (0, 0), border, border, (0, 0))
     rows = np.pad(np.clip(np.asarray(rows), 0.0, 1.0), borders, constant_values=0.5)
     num_rows, num_columns, height, width, channels = rows.shape
-    sheet = rows.transpose(0, 2, 1, 3, 4).reshape(num_rows * height, num_columns * width, channels)
-    axes.imshow(sheet.squeeze(-1) if channels == 1 else sheet, cmap="gray", vmin=0, vmax=1)
+    return rows.transpose(0, 2, 1, 3, 4).reshape(num_rows * height, num_columns * width, channels)
+
+
+def draw_sheet(axes, rows: np.ndarray, title: str) -> None:
+    """Draws images of shape (rows, columns, height, width, channels) as one picture."""
+    sheet = tile(rows)
+    is_gray = sheet.shape[-1] == 1
+    axes.imshow(sheet.squeeze(-1) if is_gray else sheet, cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=TITLE_SIZE)
 
