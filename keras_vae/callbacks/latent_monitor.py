@@ -1,4 +1,4 @@
-"""Callbacks that watch the latents while a VAE trains."""
+"""Watches the latents while a VAE trains, and warns if they collapse."""
 
 import logging
 
