@@ -172,18 +172,19 @@ def evaluate(name, num_samples, limit, out):
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for the page.")
 @click.option("--num-samples", type=click.IntRange(1), help="Importance samples per image.")
 @click.option("--limit", type=click.IntRange(2), help="Test images to use; all by default.")
+@click.option("--anew", is_flag=True, help="Measure the log-likelihood even if it is known.")
 @click.option("--overwrite", is_flag=True, help="Replace a page that exists.")
 @_command
-def report(name, data, out, num_samples, limit, overwrite):
+def report(name, data, out, num_samples, limit, anew, overwrite):
     """Write a page about a model: numbers, pictures, a diagnosis in plain words, and its card.
 
     It is one HTML file, OUT/index.html, which needs no network to be read.
     """
     from keras_vae.report import write_report
 
-    options = {"data": data, "num_samples": num_samples, "limit": limit, "overwrite": overwrite}
+    options = {"data": data, "num_samples": num_samples, "limit": limit, "anew": anew}
     with _progress("Loading") as progress:
-        page = write_report(name, out, progress=progress, **options)
+        page = write_report(name, out, overwrite=overwrite, progress=progress, **options)
     click.echo(f"Wrote {page}: open it in a browser.")
 
 

@@ -87,7 +87,7 @@ def render(
     return environment.get_template("report.html").render(
         recipe=study.recipe,
         findings=findings,
-        numbers=numbers(study.results, len(study.is_active)),
+        numbers=numbers(study.results, len(study.is_active), study.stored_difference),
         protocol=_protocol(study.results["protocol"]),
         pictures=pictures,
         card=markdown_to_html(info.card, info.folder),
@@ -98,15 +98,22 @@ def render(
     )
 
 
-def numbers(results: dict, latent_dim: int) -> list[Number]:
+def numbers(results: dict, latent_dim: int, stored_difference: float | None = None) -> list[Number]:
     """Returns the numbers of the report, as they are shown.
 
     Args:
         results: As `zoo.evaluation.measure` returns them.
         latent_dim: Number of latents.
+        stored_difference: As in `Study`.
     """
     test, protocol = results["test"], results["protocol"]
     samples = f"{protocol['importance_samples']:,}"
+    origin = ""
+    if stored_difference is not None:
+        origin = (
+            f" From the model's results; {results['slice']['num_images']} of the images, measured "
+            f"again, differ by {stored_difference:.3f} nats."
+        )
 
     def mean(key, name, meaning, sign=1.0):
         value, error = sign * test[key]["mean"], test[key]["standard_error"]
@@ -120,7 +127,7 @@ def numbers(results: dict, latent_dim: int) -> list[Number]:
             "log_likelihood",
             "NLL",
             f"Negative log-likelihood of an image, from {samples} importance samples. Lower is "
-            "better.",
+            f"better.{origin}",
             -1.0,
         ),
         mean(

@@ -24,14 +24,16 @@ def write_report(
     data: str | None = None,
     num_samples: int | None = None,
     limit: int | None = None,
+    anew: bool = False,
     overwrite: bool = False,
     progress: Callable[[float, str], None] | None = None,
 ) -> Path:
     """Writes a page about a model on a test set: numbers, pictures, a diagnosis, and its card.
 
     It is one HTML file that holds everything, pictures included, and asks the network for nothing.
-    Nearly all of the time goes into the log-likelihood, images x samples decodes; the memory it
-    takes does not grow with the samples.
+    Nearly all of the time would go into the log-likelihood, images x samples decodes. Where the
+    model's results hold it by the same protocol (data, images, samples and seeds), it is taken from
+    there, a slice of it is measured again, and the page says so. All else is measured anew.
 
     Args:
         name: Name of a shipped model, path of a model folder, or address on the Hugging Face Hub.
@@ -39,6 +41,7 @@ def write_report(
         data: Name of the data set, as for `keras_vae.data.load`; the recipe's if not given.
         num_samples: Importance samples per image; the recipe's number if not given.
         limit: Number of test images, at least 2; all if not given.
+        anew: Whether to measure the log-likelihood even if the model's results hold it.
         overwrite: Whether an `index.html` that is there may be replaced.
         progress: Called with the fraction done and what is being done, now and then.
 
@@ -63,7 +66,9 @@ def write_report(
     def measuring(fraction):
         report_progress(_LOADED + fraction * (_MEASURED - _LOADED), "Measuring")
 
-    found = study(name, data_name=data, num_samples=num_samples, limit=limit, progress=measuring)
+    found = study(
+        name, data_name=data, num_samples=num_samples, limit=limit, anew=anew, progress=measuring
+    )
 
     def drawing(fraction):
         report_progress(_MEASURED + fraction * (1.0 - _MEASURED), "Drawing")

@@ -33,6 +33,7 @@ def study(*, images=None, likelihood=None, is_foreign=False, nats=(3.0, 2.0, 0.0
         np.tile(nats, (len(images), 1)),
         np.array(nats) > 0,
         np.zeros(len(images)),
+        None,
         {},
     )
 

@@ -3,7 +3,9 @@
 import base64
 import html.parser
 import io
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -80,6 +82,38 @@ def test_numbers_are_those_of_evaluate(text):
     assert f"± {test['log_likelihood']['standard_error']:.2f}" in text
     assert f"<dd>{NUM_SAMPLES}</dd>" in text
     assert f"<dd>{LIMIT}</dd>" in text
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A model whose results say of how they were measured what the report would."""
+    folder = shutil.copytree(zoo.info("dense_digits").folder, tmp_path / "dense_digits")
+    results = zoo.info(folder).results
+
+    def write(**changes):
+        results["test"]["log_likelihood"] = {"mean": -12.34, "standard_error": 0.56}
+        (folder / "results.json").write_text(json.dumps(results | changes))
+        return folder
+
+    return write
+
+
+def test_a_log_likelihood_that_is_known_is_taken_once_a_slice_agrees(stored, tmp_path):
+    folder = stored()
+    text = write_report(folder, tmp_path / "report").read_text(encoding="utf-8")
+    assert '<dd class="value">12.34 <span class="error">± 0.56</span>' in text
+    assert "From the model&#39;s results; 200 of the images, measured again, differ by 0.0" in text
+    fewer = write_report(folder, tmp_path / "fewer", num_samples=2).read_text(encoding="utf-8")
+    assert "12.34" not in fewer
+
+
+def test_a_known_log_likelihood_whose_slice_differs_is_measured_anew(stored, tmp_path, caplog):
+    wrong = dict(zoo.info("dense_digits").results["slice"], log_likelihood=-12.0)
+    few = dict(zoo.info("dense_digits").results["protocol"], importance_samples=3)
+    folder = stored(slice=wrong, protocol=few)
+    page = write_report(folder, tmp_path / "report", num_samples=3)
+    assert "From the model" not in page.read_text(encoding="utf-8")
+    assert "measured anew: a slice of it differs by" in caplog.text
 
 
 def test_every_picture_is_in_the_file_described_and_not_blank(text):
