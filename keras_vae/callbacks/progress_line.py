@@ -64,17 +64,17 @@ class ProgressLine(keras.callbacks.Callback):
         self._task = self._progress.add_task("", total=steps, epoch=self._label, numbers="")
 
     def on_train_batch_end(self, batch, logs=None):
-        task = self._progress.tasks[self._task]
-        share = f" {(batch + 1) / task.total:.0%}" if task.total else f" step {batch + 1}"
+        steps = self.params.get("steps")
+        share = f" {(batch + 1) / steps:.0%}" if steps else f" step {batch + 1}"
         line = {"epoch": self._label + share, "numbers": self._numbers(logs)}
         self._progress.update(self._task, completed=batch + 1, **line)
 
     def on_epoch_end(self, epoch, logs=None):
         self._active_units = (logs or {}).get("active_units", self._active_units)
-        task = self._progress.tasks[self._task]
-        line = {"epoch": self._label, "numbers": self._numbers(logs)}
-        self._progress.update(self._task, total=task.completed, refresh=True, **line)
-        self._progress.stop_task(self._task)
+        # Only the epoch under way moves: what is over scrolls away as any output does.
+        self._progress.remove_task(self._task)
+        line = f"{self._label} {self._numbers(logs)}"
+        self._progress.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_train_end(self, logs=None):
         self._progress.stop()

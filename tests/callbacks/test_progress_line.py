@@ -3,10 +3,23 @@
 import io
 import re
 
+import keras
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 from keras_vae.callbacks import LatentMonitor, ProgressLine
+
+
+class Refresh(keras.callbacks.Callback):
+    """Draws after every step, where a clock would draw ten times a second."""
+
+    def __init__(self, line):
+        super().__init__()
+        self.line = line
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.line._progress.refresh()
 
 
 @pytest.fixture
@@ -24,14 +37,12 @@ def fit(make_vae, images):
     return run
 
 
-@pytest.mark.parametrize(("width", "middle"), [(80, "/2 elbo"), (120, "4/4")])
-def test_each_epoch_has_a_line_with_its_numbers(fit, width, middle):
-    history, lines = fit(width=width, validation_split=0.25, batch_size=6)
+def test_each_epoch_has_a_line_with_its_numbers(fit):
+    history, lines = fit(validation_split=0.25, batch_size=6)
     assert len(lines) == 2
     for epoch, line in enumerate(lines):
-        assert line.startswith(f"epoch {epoch + 1}/2")
-        assert middle in line
-        assert "…" not in line
+        assert line.startswith(f"epoch {epoch + 1}/2 elbo")
+        assert len(line) <= 80
         for name in ("elbo", "reconstruction", "kl", "val_elbo"):
             shown = re.search(rf"{name.removesuffix('_elbo')} (-?[\d.]+)", line)
             assert float(shown[1]) == pytest.approx(history[name][epoch], abs=0.006)
@@ -48,12 +59,29 @@ def test_without_a_monitor_no_active_units_are_claimed(fit):
     assert "active" not in "".join(lines)
 
 
-@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")  # Keras' habit
-def test_data_of_unknown_length_is_counted(make_vae, images):
-    import tensorflow as tf
+@pytest.mark.parametrize(("width", "share"), [(80, " 100% elbo"), (120, "4/4")])
+def test_the_epoch_under_way_moves_on_a_terminal_and_is_cleared(make_vae, images, width, share):
+    vae, text = make_vae(), io.StringIO()
+    vae.compile()
+    console = Console(file=text, width=width, force_terminal=True)
 
+    line = ProgressLine(console)
+    vae.fit(images, batch_size=8, epochs=2, verbose=0, callbacks=[line, Refresh(line)])
+    moved = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text.getvalue())
+    assert share in moved
+    # Cleared before the whole line is printed, so that it stands there once.
+    assert moved.count("epoch 1/2 elbo") == 1
+    assert moved.count("epoch 2/2 elbo") == 1
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")  # Keras' habit
+def test_data_of_unknown_length_is_counted_in_steps(make_vae, images):
     vae, text = make_vae(), io.StringIO()
     vae.compile()
     dataset = tf.data.Dataset.from_tensor_slices(images).filter(lambda _: True).batch(8)
-    vae.fit(dataset, verbose=0, callbacks=[ProgressLine(Console(file=text, width=160))])
-    assert "4/4" in text.getvalue()
+    console = Console(file=text, width=80, force_terminal=True)
+
+    line = ProgressLine(console)
+    vae.fit(dataset, verbose=0, callbacks=[line, Refresh(line)])
+    assert "epoch 1/1 step 4" in text.getvalue()
+    assert "epoch 1/1 elbo" in text.getvalue()
