@@ -59,6 +59,7 @@ _VARIANTS_NEED = (
     "objectives",
     "parts",
     "random",
+    "replicas",
     "schedules",
     "scoring",
     "vae",

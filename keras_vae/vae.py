@@ -18,6 +18,7 @@ from keras_vae.distributions import (
 from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
 from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
+from keras_vae.replicas import global_batch_size, make_function
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
 
 tfd = tfp.distributions
@@ -307,13 +308,25 @@ class VAE(keras.Model):
         self(tf.zeros((1, *self.event_shape)))  # Keras exports only what has been called.
         return super().export(*args, **kwargs)
 
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            self.train_function = self._over_replicas(self.train_step, self.train_function)
+        return self.train_function
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            super().make_test_function(force=True)
+            self.test_function = self._over_replicas(self.test_step, self.test_function)
+        return self.test_function
+
     def train_step(self, data):
         """Takes one optimizer step on a batch; returns the running means."""
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             losses = self._objective_losses(x, training=True)
             # The optimizer sums over replicas, so each gives its share of the global mean.
-            loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / _global_batch_size(x)
+            loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / global_batch_size(x)
             if self.losses:
                 loss += tf.add_n(self.losses) / tf.distribute.get_strategy().num_replicas_in_sync
             loss = self.optimizer.scale_loss(loss)
@@ -381,6 +394,19 @@ class VAE(keras.Model):
             tracker.update_state(value, sample_weight)
         return {tracker.name: tracker.result() for tracker in self._running_means}
 
+    def _over_replicas(self, step, function):
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return function
+        with strategy.scope():
+            return make_function(
+                step,
+                self.metrics,
+                num_steps=self.steps_per_execution,
+                run_eagerly=self.run_eagerly,
+                otherwise=function,
+            )
+
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Nothing is left to build, and Keras would look at the first batch by adding up what the
         # replicas have of it, which fails if their shares differ.
@@ -432,12 +458,3 @@ def _sample(distribution, num_samples, seed):
 
 def _weighted(values, sample_weight):
     return values if sample_weight is None else values * tf.cast(sample_weight, values.dtype)
-
-
-def _global_batch_size(x):
-    """Returns the number of examples on all replicas together, which may differ in their share."""
-    batch_size = tf.cast(tf.shape(x)[0], tf.float32)
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return batch_size
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, batch_size)

@@ -1,5 +1,7 @@
 """Training on two replicas, here two logical CPUs, against training on one."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ from keras_vae.objectives import ELBO
 from keras_vae.schedules import Linear
 
 
+@functools.cache
 def mirrored():
+    # One for all tests: strategies of one process number their collective operations alike, and
+    # TensorFlow refuses a number that comes back with another shape.
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
@@ -131,3 +136,37 @@ def test_everything_else_works_under_a_strategy(make_vae, images, tmp_path):
         copy = keras.saving.load_model(tmp_path / "vae.keras")
     copy.fit(images, batch_size=8, verbose=0)
     assert steps_of(copy) == 8
+
+
+def test_steps_per_execution_changes_nothing(make_noiseless_vae, images):
+    # 30 examples: eight batches, the last of two examples, and an execution that is not full.
+    def history(steps):
+        keras.utils.set_random_seed(0)
+        with mirrored().scope():
+            vae = make_noiseless_vae()
+            vae.compile(keras.optimizers.SGD(0.01), steps_per_execution=steps)
+        options = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+        return vae.fit(images[:30], validation_data=images[:7], **options).history, vae
+
+    (one_by_one, first), (together, second) = history(1), history(3)
+    assert steps_of(second) == 16
+    assert_equal_weights(first, second, rtol=0, atol=0)
+    for name, values in one_by_one.items():
+        assert together[name] == pytest.approx(values, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_takes_nearly_the_same_steps(make_noiseless_vae, images, dtype):
+    whole = train(mirrored(), make_noiseless_vae, images, batch_size=8)
+    mixed = train(mirrored(), make_noiseless_vae, images, batch_size=8, dtype=dtype)
+    assert steps_of(mixed) == steps_of(whole) == 4
+    # bfloat16 keeps 8 bits: a hundredth of the largest weights.
+    assert_equal_weights(whole, mixed, rtol=0, atol=1e-2)
+
+
+def test_a_single_batch_can_be_trained_on_under_a_strategy(make_noiseless_vae, images):
+    with mirrored().scope():
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.01))
+    expected = vae.evaluate(images[:8], batch_size=8, verbose=0, return_dict=True)
+    assert vae.train_on_batch(images[:8], return_dict=True) == pytest.approx(expected, rel=1e-5)

@@ -22,6 +22,7 @@ CHAIN = (
     "objectives",
     "optimizers",
     "parts",
+    "replicas",
     "scoring",
     "vae",
     "models",
