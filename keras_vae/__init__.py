@@ -13,6 +13,7 @@ _PUBLIC = {
 }
 _SUBMODULES = (
     "anomaly",
+    "averages",
     "callbacks",
     "data",
     "disentanglement",
@@ -27,8 +28,10 @@ _SUBMODULES = (
     "random",
     "report",
     "representation",
+    "resume",
     "schedules",
     "sprites",
+    "stability",
     "zoo",
 )
 
@@ -62,6 +65,7 @@ _VARIANTS_NEED = (
     "replicas",
     "schedules",
     "scoring",
+    "stability",
     "vae",
 )
 

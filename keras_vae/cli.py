@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 
 # What a user may have got wrong: answered with one line instead of a traceback.
-_USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError)
+_USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError, FloatingPointError)
 
 
 def _command(function):
@@ -83,19 +84,56 @@ def info(name):
 @main.command()
 @click.argument("recipe")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the finished model.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["default", "mirrored", "multi-worker", "tpu"]),
+    default="default",
+    show_default=True,
+    help="One device, all GPUs, the workers of TF_CONFIG, or a TPU.",
+)
+@click.option("--every-steps", type=click.IntRange(1), help="Save this often, besides each epoch.")
 @click.option("--overwrite", is_flag=True, help="Replace the folder if it exists.")
 @_command
-def train(recipe, out, overwrite):
+def train(recipe, out, strategy, every_steps, overwrite):
     """Train from RECIPE: a recipe.toml, or a model to train anew.
 
-    Given again after an interruption, it goes on from the last whole epoch.
+    Given again after an interruption, it goes on where it was, to the same weights. SIGTERM makes
+    it save and end with status 138; a loss or gradient that is not finite ends it with status 1.
     """
-    from keras_vae import zoo
+    from keras_vae import replicas, zoo
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if strategy == "multi-worker":
+        strategy = replicas.make_strategy(strategy)
     with _progress("Measuring") as progress:
-        folder = zoo.train(recipe, out, progress=progress, overwrite=overwrite)
+        folder = zoo.train(
+            recipe,
+            out,
+            strategy=strategy,
+            every_steps=every_steps,
+            progress=progress,
+            overwrite=overwrite,
+        )
+    if not isinstance(strategy, str) and not replicas.is_chief(strategy):
+        return
     test = zoo.info(folder).results["test"]
     click.echo(f"Wrote {folder}: test ELBO {test['elbo']['mean']:.2f} nats per image.")
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--restarts", type=click.IntRange(0), default=0, help="How often to start all anew.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def launch(workers, restarts, command):
+    """Start worker processes of COMMAND on this machine, such as `-- train RECIPE --out FOLDER`.
+
+    Each is `keras-vae COMMAND`, with a TF_CONFIG that names all of them. When one ends with an
+    error, all are stopped, and its status is that of this command; with `--restarts`, all are
+    first started anew so many times.
+    """
+    from keras_vae import launcher
+
+    sys.exit(launcher.launch(command, workers, restarts=restarts, echo=click.echo))
 
 
 @main.command()

@@ -102,6 +102,7 @@ def batches(
     shuffle: bool = False,
     seed: int = 0,
     drop_remainder: bool = False,
+    epoch: tf.Variable | None = None,
 ) -> tf.data.Dataset:
     """Turns images into batches for `fit`, `evaluate` and `predict`.
 
@@ -119,6 +120,10 @@ def batches(
     with equal arguments. For streams, that holds as far as the stream itself repeats, and under one
     `tf.random.set_seed`.
 
+    Training that is to go on after an interruption needs any epoch at will: with a variable as
+    `epoch`, an iteration gives the epoch whose number the variable holds when it starts. Whoever
+    iterates sets it; in `fit`, `ExactResume` does.
+
     Args:
         images: (num_examples, height, width, channels), uint8 from 0 to 255 or float32 in [0, 1],
             or a `tf.data.Dataset` of single such images.
@@ -127,6 +132,8 @@ def batches(
         shuffle: Whether every epoch comes in another random order.
         seed: Decides order and noise. From 0 to 2**32 - 1.
         drop_remainder: Whether to leave out a smaller last batch.
+        epoch: The number of the epoch to give, a scalar variable, int64. If not given, iterations
+            give one epoch after the other.
 
     Returns:
         A dataset of float32 images in [0, 1], (batch, height, width, channels).
@@ -156,11 +163,16 @@ def batches(
         )
     if batch_size < 1:
         raise ValueError(f"batch_size should be at least 1. Received: batch_size={batch_size}.")
+    if epoch is not None and (epoch.dtype != tf.int64 or epoch.shape.rank != 0):
+        raise ValueError(
+            "epoch should be a scalar variable of int64. "
+            f"Received: {epoch.dtype.name} of shape {epoch.shape}."
+        )
     if isinstance(images, tf.data.Dataset):
         images = _checked_stream(images)
         if binarization == "fixed":
             images = images.map(lambda image: _binarize_by_content(image, seed), tf.data.AUTOTUNE)
-        dataset = _batch_stream(images, batch_size, shuffle, seed, drop_remainder)
+        dataset = _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch)
     else:
         _check_array(images)
         if images.ndim != 4:
@@ -170,14 +182,14 @@ def batches(
             )
         if binarization == "fixed":
             images = _binomial(images, seed)
-        dataset = _batch_array(images, batch_size, shuffle, seed, drop_remainder)
+        dataset = _batch_array(images, batch_size, shuffle, seed, drop_remainder, epoch)
     if dataset.cardinality() == 0:
         raise ValueError(
             "batch_size should be at most the number of images, when the remainder is dropped. "
             f"Received: batch_size={batch_size}."
         )
     if binarization == "dynamic":
-        dataset = tf.data.Dataset.zip(dataset, _seeds(seed, _NOISE))
+        dataset = tf.data.Dataset.zip(dataset, _seeds(seed, _NOISE, epoch))
         dataset = dataset.map(_bernoulli, tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
@@ -336,7 +348,7 @@ def _unit_interval(images):
     return floats / 255 if images.dtype == tf.uint8 else floats
 
 
-def _batch_array(images, batch_size, shuffle, seed, drop_remainder):
+def _batch_array(images, batch_size, shuffle, seed, drop_remainder, epoch):
     num_images = len(images)
     num_batches = num_images // batch_size if drop_remainder else -(-num_images // batch_size)
     with tf.device("CPU:0"):
@@ -355,25 +367,35 @@ def _batch_array(images, batch_size, shuffle, seed, drop_remainder):
         rows = tf.ensure_shape(rows, [batch_size if drop_remainder else None])
         return _unit_interval(tf.gather(images, rows))
 
-    indices = _seeds(seed, _SHUFFLE).take(1).flat_map(index_batches)
+    indices = _seeds(seed, _SHUFFLE, epoch).take(1).flat_map(index_batches)
     indices = indices.apply(tf.data.experimental.assert_cardinality(num_batches))
     return indices.map(gather, tf.data.AUTOTUNE)
 
 
-def _batch_stream(images, batch_size, shuffle, seed, drop_remainder):
+def _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch):
     if shuffle:
         spec = images.element_spec
         buffer_size = max(1, _SHUFFLE_BUFFER_BYTES // (spec.shape.num_elements() * spec.dtype.size))
-        images = images.shuffle(buffer_size, seed=seed)
+        if epoch is None:
+            images = images.shuffle(buffer_size, seed=seed)
+        else:
+            calm, num_images = images, images.cardinality()
+            options = {"buffer_size": buffer_size, "reshuffle_each_iteration": False}
+            images = _seeds(seed, _SHUFFLE, epoch).take(1)
+            images = images.flat_map(lambda seeds: calm.shuffle(seed=seeds[0], **options))
+            if num_images >= 0:
+                images = images.apply(tf.data.experimental.assert_cardinality(num_images))
     return images.batch(batch_size, drop_remainder).map(_unit_interval, tf.data.AUTOTUNE)
 
 
-def _seeds(seed, purpose):
+def _seeds(seed, purpose, epoch=None):
     """Returns an endless dataset of seeds, (2,), int64: new ones in each iteration.
 
     `tf.data.Dataset.random` does the same, but mixes in the global seed; this one repeats whatever
-    `tf.random.set_seed` was told.
+    `tf.random.set_seed` was told. With `epoch`, they are those of the epoch that it holds.
     """
+    if epoch is not None:
+        return _seeds_of_epoch(seed, purpose, epoch)
     scalar = tf.TensorSpec([], tf.int64)
     variant = tf.raw_ops.RandomDatasetV2(
         seed=tf.constant(seed, tf.int64),
@@ -384,6 +406,18 @@ def _seeds(seed, purpose):
         output_shapes=[scalar.shape],
     )
     return tf.data.experimental.from_variant(variant, scalar).batch(2, drop_remainder=True)
+
+
+def _seeds_of_epoch(seed, purpose, epoch):
+    fold_in = tf.random.experimental.stateless_fold_in
+
+    def one_epoch(number):
+        seeds = fold_in(tf.constant([seed, purpose], tf.int64), number)
+        return tf.data.Dataset.counter().map(lambda batch: fold_in(seeds, batch))
+
+    # Read once, when an iteration asks for its first batch.
+    seeds = tf.data.Dataset.range(1).map(lambda _: epoch.read_value()).flat_map(one_epoch)
+    return seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
 def _bernoulli(images, seed):

@@ -1,18 +1,65 @@
 """What several replicas need of `fit` and `evaluate` beyond what Keras does for one."""
 
+import os
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """Returns a strategy by name.
+
+    Args:
+        name: "default", one device; "mirrored", all GPUs of this machine; "multi-worker", the
+            workers that the environment variable `TF_CONFIG` names, one of which this process is;
+            or "tpu", the TPU that this machine belongs to.
+
+    Raises:
+        ValueError: If there is no such name, or `TF_CONFIG` is missing.
+    """
+    if name == "default":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multi-worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise ValueError(
+                "The strategy 'multi-worker' needs the environment variable TF_CONFIG, which names "
+                "all workers: start them with `keras-vae launch`, or through a cluster manager."
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu":
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+        return tf.distribute.TPUStrategy(resolver)
+    raise ValueError(
+        "The strategy should be one of default, mirrored, multi-worker and tpu. "
+        f"Received: {name!r}."
+    )
+
+
+def describe(strategy: tf.distribute.Strategy, batch_size: int) -> str:
+    """Says in one line how a strategy shares out the work."""
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return f"{type(strategy).__name__}: one replica, batches of {batch_size}."
+    resolver = strategy.cluster_resolver
+    workers = len(resolver.cluster_spec().as_dict().get("worker", [])) if resolver else 1
+    return (
+        f"{type(strategy).__name__}: {replicas} replicas on {max(workers, 1)} worker(s). Each "
+        f"batch of {batch_size} is shared out, {-(-batch_size // replicas)} to a replica; data are "
+        "sharded by example (AutoShardPolicy.DATA). The learning rate is that of the whole batch, "
+        "and is not scaled."
+    )
+
+
 def make_function(
     step: Callable,
-    metrics: list[keras.metrics.Mean],
+    apply: Callable | None,
     *,
+    metrics: list[keras.metrics.Mean],
     num_steps: int,
     run_eagerly: bool,
-    otherwise: Callable,
 ) -> Callable:
     """Returns what `fit` and `evaluate` call to take some steps on all replicas.
 
@@ -23,11 +70,11 @@ def make_function(
     adds up the metrics of all replicas behind it, once.
 
     Args:
-        step: `train_step` or `test_step`.
+        step: From a batch to what is left to do, if anything is: whether to do it, and with what.
+        apply: Does it. It may synchronise replicas, which no branch inside of a step may.
         metrics: What the step updates.
         num_steps: Steps per execution; fewer are taken where the data ends.
         run_eagerly: Whether to compile nothing.
-        otherwise: Keras' own function, for batches that no strategy has shared out.
 
     Returns:
         A function from an iterator to the means over all replicas so far, by name.
@@ -35,8 +82,15 @@ def make_function(
     strategy = tf.distribute.get_strategy()
     step = tf.autograph.experimental.do_not_convert(step)
 
+    @tf.autograph.experimental.do_not_convert
+    def take(batch):
+        outcome = strategy.run(step, args=(batch,))
+        if apply is not None:
+            is_wanted = strategy.experimental_local_results(outcome[0])[0]
+            tf.cond(is_wanted, lambda: _run_for_effect(strategy, apply, outcome[1]), lambda: None)
+
     def one_step(iterator):
-        strategy.run(step, args=(iterator.get_next(),))
+        take(iterator.get_next())
         return True, means()
 
     def some_steps(iterator):
@@ -45,9 +99,13 @@ def make_function(
             batch = iterator.get_next_as_optional()
             if not batch.has_value():
                 break
-            strategy.run(step, args=(batch.get_value(),))
+            take(batch.get_value())
             is_started = True
         return is_started, means()
+
+    def one_batch(batch):
+        take(batch)
+        return means()
 
     def means():
         per_replica = strategy.run(_global_means, args=(metrics,))
@@ -59,10 +117,11 @@ def make_function(
     run = one_step if num_steps == 1 else some_steps
     if not run_eagerly:
         run = tf.function(run, reduce_retracing=True)
+        one_batch = tf.function(one_batch, reduce_retracing=True)
 
     def function(iterator):
         if not isinstance(iterator, tf.distribute.DistributedIterator):
-            return otherwise(iterator)
+            return one_batch(next(iterator))  # `train_on_batch`: the same batch on every replica
         is_started, logs = run(iterator)
         if not is_started:
             raise StopIteration
@@ -74,7 +133,32 @@ def make_function(
 def global_batch_size(x: tf.Tensor) -> tf.Tensor:
     """Returns the number of examples on all replicas together, which may differ in their share."""
     batch_size = tf.cast(tf.shape(x)[0], tf.float32)
-    return _sum_over_replicas(batch_size)
+    return sum_over_replicas(batch_size)
+
+
+def sum_over_replicas(values):
+    """Returns the sums of tensors over all replicas; from within one of them."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return values
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether this process is the one of its job that writes what all share."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_type in (None, ""):
+        return True
+    if "chief" in resolver.cluster_spec().as_dict():
+        return resolver.task_type == "chief"
+    return resolver.task_type == "worker" and resolver.task_id == 0
+
+
+def sum_over_workers(strategy: tf.distribute.Strategy, value: int) -> int:
+    """Returns the sum of a number over all replicas; every worker has to call it."""
+    with strategy.scope():
+        total = strategy.run(sum_over_replicas, args=(tf.constant(value, tf.int64),))
+    return int(strategy.experimental_local_results(total)[0])
 
 
 @tf.autograph.experimental.do_not_convert
@@ -82,13 +166,10 @@ def _global_means(metrics):
     # Inside of a replica, a running mean is that of the replica.
     totals = tf.stack([tf.convert_to_tensor(metric.total) for metric in metrics])
     counts = tf.stack([tf.convert_to_tensor(metric.count) for metric in metrics])
-    totals, counts = tf.unstack(_sum_over_replicas(tf.stack([totals, counts])))
+    totals, counts = tf.unstack(sum_over_replicas(tf.stack([totals, counts])))
     means = tf.math.divide_no_nan(totals, counts)
     return {metric.name: mean for metric, mean in zip(metrics, tf.unstack(means), strict=True)}
 
 
-def _sum_over_replicas(value):
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+def _run_for_effect(strategy, function, *args):
+    strategy.run(function, args=args)

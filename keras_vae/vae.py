@@ -20,6 +20,7 @@ from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
 from keras_vae.replicas import global_batch_size, make_function
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
+from keras_vae.stability import CheckGuard, Guard, add_up, clip, clips, share
 
 tfd = tfp.distributions
 
@@ -99,6 +100,7 @@ class VAE(keras.Model):
         check_parts(self)
         if not self.likelihood.built:
             self.likelihood.build(self.event_shape)
+        self.guard = None
         self.seed_generator = keras.random.SeedGenerator()
         self._running_means = [
             keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
@@ -225,11 +227,12 @@ class VAE(keras.Model):
         posterior = self._encode(x, training)
         return self._decode(posterior.mean(), training).mean()
 
-    def compile(self, optimizer="adam", **kwargs) -> None:
+    def compile(self, optimizer="adam", *, guard: Guard | None = None, **kwargs) -> None:
         """Configures training, as in Keras, but for the loss: the objective is the loss.
 
         Args:
             optimizer: Any Keras optimizer.
+            guard: Leaves out steps that are not finite, or out of the line.
             **kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`.
 
         Raises:
@@ -245,6 +248,17 @@ class VAE(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         # At once, so that a saved model has its optimizer's state, trained already or not.
         self.optimizer.build(self.trainable_variables)
+        self.guard = guard
+        if guard is not None:
+            with self.distribute_strategy.scope():
+                guard.build(self)
+
+    def get_compile_config(self) -> dict:
+        """Returns the arguments of `compile`, serialized."""
+        config = super().get_compile_config()
+        if config and self.guard is not None:
+            config["guard"] = keras.saving.serialize_keras_object(self.guard)
+        return config
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles as a saved model was compiled."""
@@ -286,8 +300,12 @@ class VAE(keras.Model):
             validation_data = (self._checked(validation_data[0]), *validation_data[1:])
         elif validation_data is not None:
             validation_data = (self._checked(validation_data),)
-        for callback in keras.tree.flatten(callbacks):
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
+        for callback in getattr(callbacks, "callbacks", callbacks):
             self._set_direction(callback)
+        if self.guard is not None:
+            callbacks = _with_first(CheckGuard(), callbacks, self)
         kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
@@ -311,34 +329,31 @@ class VAE(keras.Model):
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             super().make_train_function(force=True)
-            self.train_function = self._over_replicas(self.train_step, self.train_function)
+            self.train_function = self._over_replicas(
+                self.train_function, self._backward, self._apply
+            )
         return self.train_function
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             super().make_test_function(force=True)
-            self.test_function = self._over_replicas(self.test_step, self.test_function)
+            self.test_function = self._over_replicas(self.test_function, self.test_step)
         return self.test_function
 
     def train_step(self, data):
         """Takes one optimizer step on a batch; returns the running means."""
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            losses = self._objective_losses(x, training=True)
-            # The optimizer sums over replicas, so each gives its share of the global mean.
-            loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / global_batch_size(x)
-            if self.losses:
-                loss += tf.add_n(self.losses) / tf.distribute.get_strategy().num_replicas_in_sync
-            loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(loss, self.trainable_weights)
-        self.optimizer.apply(gradients, self.trainable_weights)
-        self.step.assign_add(1)
-        return self._track(losses, sample_weight)
+        is_good, gradients = self._backward(data)
+        if self.guard is None:
+            self._apply(gradients)
+        else:
+            tf.cond(is_good, lambda: self._apply(gradients), lambda: None)
+        return self._results()
 
     def test_step(self, data):
         """Scores one batch; returns the running means."""
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        return self._track(self._objective_losses(x, training=False), sample_weight)
+        self._track(self._objective_losses(x, training=False), sample_weight)
+        return self._results()
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments, serialized."""
@@ -388,23 +403,50 @@ class VAE(keras.Model):
         inference = self._infer(x, posterior, self.objective.num_samples, seed, training)
         return self.objective(inference, tf.convert_to_tensor(self.step))
 
+    def _backward(self, data):
+        """Returns whether to take a step, and the gradients for it."""
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            losses = self._objective_losses(x, training=True)
+            # The optimizer sums over replicas, so each gives its share of the global mean.
+            loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / global_batch_size(x)
+            if self.losses:
+                loss += tf.add_n(self.losses) / tf.distribute.get_strategy().num_replicas_in_sync
+            loss = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(loss, self.trainable_weights)
+        if self.guard or clips(self.optimizer):
+            gradients = add_up(gradients)
+        is_good = tf.constant(True)
+        if self.guard is not None:
+            is_good = self.guard.judge(self, x, losses, gradients)
+        self.step.assign_add(1)
+        self._track(losses, sample_weight)
+        return is_good, gradients
+
+    def _apply(self, gradients):
+        if self.guard or clips(self.optimizer):
+            gradients = share(clip(self.optimizer, gradients))
+        self.optimizer.apply(gradients, self.trainable_weights)
+
     def _track(self, losses, sample_weight):
         values = (losses.loss, losses.elbo, losses.reconstruction, losses.kl)
         for tracker, value in zip(self._running_means, values, strict=True):
             tracker.update_state(value, sample_weight)
+
+    def _results(self):
         return {tracker.name: tracker.result() for tracker in self._running_means}
 
-    def _over_replicas(self, step, function):
+    def _over_replicas(self, function, step, apply=None):
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             return function
         with strategy.scope():
             return make_function(
                 step,
-                self.metrics,
+                apply,
+                metrics=self.metrics,
                 num_steps=self.steps_per_execution,
                 run_eagerly=self.run_eagerly,
-                otherwise=function,
             )
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -441,6 +483,14 @@ class VAE(keras.Model):
 def _labels(y, sample_weight):
     # Keras drops weights that come without labels, so they stand in for some.
     return sample_weight if y is None else y
+
+
+def _with_first(callback, callbacks, model):
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        return [callback, *callbacks]
+    callback.set_model(model)
+    callbacks.callbacks.insert(0, callback)
+    return callbacks
 
 
 def _sample(distribution, num_samples, seed):

@@ -15,6 +15,7 @@ FOLDERS = {"keras_vae": "keras_vae", "zoo": "keras_vae.zoo", "export": "keras_va
 CHAIN = (
     "checks",
     "files",
+    "checkpoints",
     "random",
     "schedules",
     "distributions",
@@ -24,6 +25,7 @@ CHAIN = (
     "parts",
     "replicas",
     "scoring",
+    "stability",
     "vae",
     "models",
 )
@@ -32,9 +34,11 @@ WATCHERS = ("metrics", "disentanglement", "anomaly", "plots", "callbacks", "repr
 MAY_IMPORT = {room: set(CHAIN[:position]) for position, room in enumerate(CHAIN)}
 MAY_IMPORT |= {room: UP_TO_VAE | set(WATCHERS[:n]) for n, room in enumerate(WATCHERS)}
 MAY_IMPORT["representation"].add("models")
+MAY_IMPORT["resume"] = MAY_IMPORT["averages"] = UP_TO_VAE
+MAY_IMPORT["launcher"] = set()
 MAY_IMPORT["data"] = MAY_IMPORT["sprites"] = set()
 MAY_IMPORT["export"] = UP_TO_VAE
-MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites"}
+MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites", "resume", "averages"}
 PAGES = ("explore", "report")  # above the zoo, below the command
 MAY_IMPORT |= {room: MAY_IMPORT["zoo"] | {"zoo"} for room in PAGES}
 MAY_IMPORT[""] = set(MAY_IMPORT) - {"zoo", "export", *PAGES}

@@ -48,6 +48,11 @@ class TrainingRecipe:
         steps_per_execution: Optimizer steps per call of the compiled function.
         dtype: Keras dtype policy while training, such as "mixed_bfloat16"; the weights are float32
             all the same, and so is the model that is measured and shipped.
+        clip_norm: Global norm that gradients are clipped to, if any.
+        skip_norm: Global norm of the gradient above which a step is left out, if any. Steps that
+            are NaN or infinite are left out in any case, and stop the training.
+        average_momentum: Of the exponential moving average of the weights, which is what is then
+            validated and kept; no average if not given.
         initial: A model's name or folder, whose weights training starts from where they fit; fresh
             weights if not given.
     """
@@ -61,6 +66,9 @@ class TrainingRecipe:
     jit_compile: bool = False
     steps_per_execution: int = 1
     dtype: str = "float32"
+    clip_norm: float | None = None
+    skip_norm: float | None = None
+    average_momentum: float | None = None
     initial: str | None = None
 
 

@@ -1,19 +1,25 @@
 """Trains a model from its recipe: with progress, checkpoints and resume."""
 
 import contextlib
+import csv
 import datetime
+import logging
 import os
 import platform
 import shutil
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_vae import data, zoo
+from keras_vae import data, replicas, zoo
+from keras_vae.averages import EvaluateAverages
+from keras_vae.files import atomic_file
+from keras_vae.resume import ExactResume
+from keras_vae.stability import Guard
 from keras_vae.zoo import store
 from keras_vae.zoo.evaluation import held_out, load_splits, measure
 from keras_vae.zoo.folder import write_folder
@@ -21,26 +27,32 @@ from keras_vae.zoo.recipe import Recipe, read_recipe
 
 _NUM_EXAMPLES = 12
 
+_logger = logging.getLogger(__name__)
+
 
 def train(
     recipe: str | Path | Recipe,
     folder: str | Path,
     *,
-    strategy: tf.distribute.Strategy | None = None,
+    strategy: str | tf.distribute.Strategy = "default",
+    every_steps: int | None = None,
     verbose: int | str = "auto",
     progress=None,
     overwrite: bool = False,
 ) -> Path:
     """Trains a model from its recipe, measures it, and writes its folder.
 
-    While it trains, `FOLDER.training` beside the folder holds a backup of every epoch, the best
-    weights so far and history.csv. When the same command is given again after a crash, it goes on
-    from the last whole epoch.
+    While it trains, `FOLDER.training` beside the folder holds checkpoints, the best weights so far
+    and history.csv. It can be killed at any time: when the same command is given again, it goes on
+    from the last checkpoint, and ends with the same weights as if it had never been interrupted.
 
     Args:
         recipe: A recipe, the path of a recipe.toml, or a model's name or folder to train anew.
-        folder: Where the finished model goes. It appears whole, at the end.
-        strategy: A `tf.distribute` strategy to train under; the default one if not given.
+        folder: Where the finished model goes. It appears whole, at the end. Several workers need
+            one that they share; the first of them measures and writes.
+        strategy: A `tf.distribute` strategy to train under, or the name of one: "default",
+            "mirrored", "multi-worker" or "tpu".
+        every_steps: Optimizer steps after which to save within an epoch, besides at its end.
         verbose: As for `keras.Model.fit`.
         progress: Called with the fraction of the final measurement that is done.
         overwrite: Whether to replace an existing folder.
@@ -52,52 +64,77 @@ def train(
         ValueError: If the recipe is not valid, names no data or no training, or is not the one
             that the interrupted training followed.
         FileExistsError: If the folder exists and `overwrite` is not set.
+        NonFiniteError: If the loss or a gradient was NaN or infinite.
+        Preempted: If SIGTERM asked for an end; where training was has been saved.
     """
     folder = Path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(
             f"{folder} exists already. Choose another folder, or allow it to be overwritten."
         )
+    if isinstance(strategy, str):
+        strategy = replicas.make_strategy(strategy)  # several workers: before anything else
     recipe = _as_recipe(recipe)
     if recipe.data is None or recipe.training is None:
         raise ValueError(
             f"The recipe of {recipe.name!r} needs [data] and [training] tables to be trained."
         )
-    work = _open_work(folder, recipe)
-    keras.utils.set_random_seed(recipe.training.seed)
+    work = _open_work(folder, recipe, is_chief=replicas.is_chief(strategy))
     images = load_splits(recipe).train.images
     validation, test = held_out(recipe)
-    with (strategy or tf.distribute.get_strategy()).scope():
-        model = recipe.build(dtype=recipe.training.dtype)
-        if recipe.training.initial is not None:
-            store.adopt_weights(model, zoo.load(recipe.training.initial, compile=False))
-        _compile(model, recipe, len(images))
-    batches = data.batches(
-        images,
-        recipe.training.batch_size,
-        binarization=recipe.data.binarization,
-        shuffle=True,
-        seed=recipe.training.seed,
-    )
-    with contextlib.closing(_EpochLog(work / "history.csv")) as log:
-        model.fit(
-            batches,
-            epochs=recipe.training.epochs,
-            validation_data=data.batches(validation, 500),
-            callbacks=[*_callbacks(work, recipe.training), log],
-            verbose=verbose,
-        )
+    model, history = _fit(recipe, work, images, validation, strategy, every_steps, verbose)
+    if not replicas.is_chief(strategy):
+        return folder
     if recipe.training.patience is not None:
         model.load_weights(work / "best.weights.h5")
     model = _in_recipe_precision(model, recipe)
     results = {
-        "training": {"num_images": len(images), **_training_facts(work, recipe.training)},
+        "training": {"num_images": len(images), **_training_facts(history, recipe.training)},
         **measure(model, recipe, test, progress=progress, work=work),
     }
     examples = test[:_NUM_EXAMPLES]
     write_folder(folder, model, recipe, results, examples=examples, overwrite=overwrite)
     shutil.rmtree(work)
     return folder
+
+
+def _fit(recipe, work, images, validation, strategy, every_steps, verbose):
+    training = recipe.training
+    keras.utils.set_random_seed(training.seed)
+    _logger.info(replicas.describe(strategy, training.batch_size))
+    with strategy.scope():
+        model = recipe.build(dtype=training.dtype)
+        if training.initial is not None:
+            store.adopt_weights(model, zoo.load(training.initial, compile=False))
+        _compile(model, recipe, len(images))
+    with tf.device("CPU:0"):
+        epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+    batches = data.batches(
+        images,
+        training.batch_size,
+        binarization=recipe.data.binarization,
+        shuffle=True,
+        seed=training.seed,
+        epoch=epoch,
+    )
+    is_chief = replicas.is_chief(strategy)
+    with tempfile.TemporaryDirectory() as scratch:
+        best = (work if is_chief else Path(scratch)) / "best.weights.h5"
+        callbacks = _callbacks(best, training)
+        stateful = [c for c in callbacks if not isinstance(c, EvaluateAverages)]
+        resume = ExactResume(
+            work / "checkpoints", epoch=epoch, every_steps=every_steps, callbacks=stateful
+        )
+        callbacks += [resume, *([_HistoryFile(work / "history.csv", resume)] if is_chief else [])]
+        with contextlib.closing(resume):
+            model.fit(
+                batches,
+                epochs=training.epochs,
+                validation_data=data.batches(validation, 500),
+                callbacks=callbacks,
+                verbose=verbose if is_chief else 0,
+            )
+    return model, resume.history
 
 
 def _as_recipe(recipe):
@@ -107,18 +144,24 @@ def _as_recipe(recipe):
     return read_recipe(path if path.suffix == ".toml" else store.find(recipe) / "recipe.toml")
 
 
-def _open_work(folder, recipe):
+def _open_work(folder, recipe, *, is_chief):
     """Returns the folder of the training under way, new or left by an interrupted one."""
     work = folder.with_name(f"{folder.name}.training")
-    work.mkdir(parents=True, exist_ok=True)
-    path = work / "recipe.toml"
-    if not path.exists():
-        path.write_text(recipe.to_toml(), encoding="utf-8")
-    elif read_recipe(path) != recipe:
+    if (work / "backup").exists():
         raise ValueError(
-            f"{work} holds an interrupted training by another recipe. Delete it to start afresh, "
-            "or give the recipe that it holds to go on."
+            f"{work} holds a training that another version of keras_vae broke off, in a form that "
+            "this one cannot go on from. Delete it to start afresh."
         )
+    path = work / "recipe.toml"
+    if path.exists():
+        if read_recipe(path) != recipe:
+            raise ValueError(
+                f"{work} holds an interrupted training by another recipe. Delete it to start "
+                "afresh, or give the recipe that it holds to go on."
+            )
+    elif is_chief:
+        with atomic_file(path) as draft:
+            draft.write_text(recipe.to_toml(), encoding="utf-8")
     return work
 
 
@@ -130,9 +173,14 @@ def _compile(model, recipe, num_images):
         learning_rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, steps, alpha=training.final_learning_rate / learning_rate
         )
+    averages = {}
+    if training.average_momentum is not None:
+        averages = {"use_ema": True, "ema_momentum": training.average_momentum}
     model.compile(
-        keras.optimizers.Adam(learning_rate),
-        jit_compile=training.jit_compile,
+        keras.optimizers.Adam(learning_rate, global_clipnorm=training.clip_norm, **averages),
+        guard=Guard(training.skip_norm),
+        # XLA compiles for one device.
+        jit_compile=training.jit_compile and tf.distribute.get_strategy().num_replicas_in_sync == 1,
         steps_per_execution=training.steps_per_execution,
     )
 
@@ -143,68 +191,68 @@ def _in_recipe_precision(model, recipe):
     return model
 
 
-def _callbacks(work, training):
-    callbacks = [
-        keras.callbacks.TerminateOnNaN(),
-        # Kept until the folder is written: a crash while measuring must not cost the training.
-        keras.callbacks.BackupAndRestore(work / "backup", delete_checkpoint=False),
-    ]
+def _callbacks(best, training):
+    callbacks = [_Clock()]
     if training.patience is not None:
-        best = _best_so_far(work)
         callbacks += [
             keras.callbacks.ModelCheckpoint(
-                work / "best.weights.h5",
+                best,
                 monitor="val_elbo",
                 mode="max",
                 save_best_only=True,
                 save_weights_only=True,
-                initial_value_threshold=best,
             ),
-            keras.callbacks.EarlyStopping(
-                "val_elbo", mode="max", patience=training.patience, baseline=best
-            ),
+            keras.callbacks.EarlyStopping("val_elbo", mode="max", patience=training.patience),
         ]
+    if training.average_momentum is not None:
+        callbacks.append(EvaluateAverages())
     return callbacks
 
 
-class _EpochLog(keras.callbacks.CSVLogger):
-    """A CSV file of every epoch, with its duration, that goes on where it was broken off."""
+class _Clock(keras.callbacks.Callback):
+    """Adds the seconds of each epoch to the logs, those before an interruption included."""
 
-    def __init__(self, path):
-        super().__init__(path, append=True)
+    def __init__(self):
+        super().__init__()
+        self.before, self.start = 0.0, None
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, {**logs, "seconds": time.monotonic() - self.start})
+        logs["seconds"] = self.get_state()
+        self.before, self.start = 0.0, None
 
-    def close(self):
-        """Closes the file, also when training did not come to its end."""
-        if self.csv_file:
-            self.csv_file.close()
+    def get_state(self):
+        return self.before + (0.0 if self.start is None else time.monotonic() - self.start)
 
-
-def _history(work):
-    path = work / "history.csv"
-    if not path.exists() or path.stat().st_size == 0:
-        return np.array([])
-    return np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
+    def set_state(self, seconds):
+        self.before = seconds
 
 
-def _best_so_far(work):
-    history = _history(work)
-    return float(history["val_elbo"].max()) if history.size else None
+class _HistoryFile(keras.callbacks.Callback):
+    """Keeps the history so far as a CSV file."""
+
+    def __init__(self, path, resume):
+        super().__init__()
+        self.path, self.resume = path, resume
+
+    def on_epoch_end(self, epoch, logs=None):
+        with atomic_file(self.path) as draft, draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=self.resume.history[0])
+            writer.writeheader()
+            writer.writerows(self.resume.history)
 
 
-def _training_facts(work, training):
-    history = _history(work)
-    kept = -1 if training.patience is None else int(history["val_elbo"].argmax())
+def _training_facts(history, training):
+    kept = history[-1]
+    if training.patience is not None:
+        kept = max(history, key=lambda entry: entry["val_elbo"])
     return {
-        "epochs": int(history["epoch"].max()) + 1,
-        "kept_epoch": int(history["epoch"][kept]) + 1,
-        "validation_elbo": float(history["val_elbo"][kept]),
-        "seconds": round(float(history["seconds"].sum()), 1),
+        "epochs": history[-1]["epoch"] + 1,
+        "kept_epoch": kept["epoch"] + 1,
+        "validation_elbo": kept["val_elbo"],
+        "seconds": round(sum(entry["seconds"] for entry in history), 1),
         "date": datetime.date.today().isoformat(),
         "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
         "versions": {

@@ -10,6 +10,7 @@ import pytest
 
 import keras_vae.zoo
 from keras_vae import data
+from keras_vae.resume import ExactResume
 from keras_vae.zoo import evaluation, training
 from keras_vae.zoo.comparison import add_comparison
 from keras_vae.zoo.recipe import DataRecipe, EvaluationRecipe, Recipe, TrainingRecipe
@@ -67,21 +68,43 @@ def test_golden_inputs_are_test_images_binarized_by_the_recipe_of_the_literature
     np.testing.assert_array_equal(np.load(trained / "golden.npz")["x"], expected)
 
 
-def test_interrupted_training_goes_on_from_the_last_whole_epoch(tmp_path, monkeypatch):
+def test_interrupted_training_ends_with_the_same_model(tmp_path, monkeypatch):
     class Crash(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == 2:
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.step) == 28:  # in the third epoch of 11 steps
                 raise KeyboardInterrupt
 
+    tiny = recipe(4, steps_per_execution=3, patience=3, average_momentum=0.9, clip_norm=10.0)
+    whole = keras_vae.zoo.train(tiny, tmp_path / "whole", verbose=0)
     callbacks = training._callbacks
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_callbacks", lambda *args: [*callbacks(*args), Crash()])
+        patch.setattr(training, "_callbacks", lambda *args: [Crash(), *callbacks(*args)])
+        patch.setattr(training, "ExactResume", without_state_of(Crash))
         with pytest.raises(KeyboardInterrupt):
-            keras_vae.zoo.train(recipe(5), tmp_path / "tiny", verbose=0)
+            keras_vae.zoo.train(tiny, tmp_path / "tiny", every_steps=2, verbose=0)
     assert not (tmp_path / "tiny").exists()
-    folder = keras_vae.zoo.train(recipe(5), tmp_path / "tiny", verbose=0)
-    assert keras_vae.zoo.info(folder).results["training"]["epochs"] == 5
-    assert int(keras_vae.zoo.load(folder).step) % 11 == 0  # 1,297 images: 11 steps per epoch
+    folder = keras_vae.zoo.train(tiny, tmp_path / "tiny", every_steps=2, verbose=0)
+    weights = [keras_vae.zoo.load(path).get_weights() for path in (whole, folder)]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    results = [keras_vae.zoo.info(path).results for path in (whole, folder)]
+    assert results[1]["test"] == results[0]["test"]
+    for key in ("epochs", "kept_epoch", "validation_elbo"):
+        assert results[1]["training"][key] == results[0]["training"][key]
+
+
+def without_state_of(kind):
+    def resume(*args, callbacks, **options):
+        kept = [callback for callback in callbacks if not isinstance(callback, kind)]
+        return ExactResume(*args, callbacks=kept, **options)
+
+    return resume
+
+
+def test_a_training_of_an_older_version_is_not_touched(tmp_path):
+    (tmp_path / "tiny.training" / "backup").mkdir(parents=True)
+    with pytest.raises(ValueError, match="another version of keras_vae broke off"):
+        keras_vae.zoo.train(recipe(1), tmp_path / "tiny", verbose=0)
 
 
 def test_crash_while_measuring_does_not_cost_the_training(tmp_path, monkeypatch):
@@ -92,13 +115,9 @@ def test_crash_while_measuring_does_not_cost_the_training(tmp_path, monkeypatch)
         patch.setattr(training, "measure", crash)
         with pytest.raises(MemoryError):
             keras_vae.zoo.train(recipe(2), tmp_path / "tiny", verbose=0)
-    epochs = []
-    fit = keras.Model.fit
-    monkeypatch.setattr(
-        keras.Model, "fit", lambda *args, **kw: epochs.append(fit(*args, **kw).epoch)
-    )
-    keras_vae.zoo.train(recipe(2), tmp_path / "tiny", verbose=0)
-    assert epochs == [[]]
+    monkeypatch.setattr(keras_vae.VAE, "_backward", crash)  # not a single step is taken again
+    folder = keras_vae.zoo.train(recipe(2), tmp_path / "tiny", verbose=0)
+    assert keras_vae.zoo.info(folder).results["training"]["epochs"] == 2
 
 
 def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeypatch):
