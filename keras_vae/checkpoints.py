@@ -123,7 +123,7 @@ class CheckpointFolder:
 
 
 def _read(path):
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         header = json.loads(archive["header"].tobytes())
         if header["format"] != _FORMAT:
             raise ValueError(f"its format is {header['format']}, not {_FORMAT}")

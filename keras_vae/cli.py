@@ -136,6 +136,28 @@ def launch(workers, restarts, command):
     sys.exit(launcher.launch(command, workers, restarts=restarts, echo=click.echo))
 
 
+@main.command("cluster-config")
+@click.argument("recipe")
+@click.option("--out", required=True, help="Folder for the model, in one that all workers share.")
+@click.option("--into", default=".", show_default=True, type=click.Path(file_okay=False))
+@click.option("--workers", default=2, show_default=True)
+@click.option("--name", default="keras-vae", show_default=True, help="Of the job.")
+@click.option("--cpus", default=4, show_default=True, help="Of each worker.")
+@click.option("--memory", default=16, show_default=True, help="Of each worker, gigabytes.")
+@click.option("--gpus", default=0, show_default=True, help="Of each worker.")
+@click.option("--hours", default=24.0, show_default=True, help="Time limit of one run (Slurm).")
+@click.option("--every-steps", default=1000, show_default=True, help="Between checkpoints.")
+@click.option("--image", default="keras-vae:latest", show_default=True, help="Kubeflow.")
+@click.option("--claim", default="shared", show_default=True, help="Mounted as /shared (Kubeflow).")
+@_command
+def cluster_config(into, **settings):
+    """Write what starts a training of RECIPE on a cluster: Kubeflow's TFJob, and Slurm's script."""
+    from keras_vae.cluster import ClusterJob, write_cluster_config
+
+    for path in write_cluster_config(ClusterJob(**settings), into):
+        click.echo(f"Wrote {path}")
+
+
 @main.command()
 @click.argument("name")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the model trained anew.")

@@ -97,8 +97,9 @@ def _run(command, num_workers, echo, program):
             status = _wait(processes, echo)
         finally:
             _stop(processes)
-            for reader in readers:
+            for process, reader in zip(processes, readers, strict=True):
                 reader.join()
+                process.stdout.close()
     return status, is_asked_to_stop.is_set()
 
 

@@ -36,6 +36,7 @@ MAY_IMPORT |= {room: UP_TO_VAE | set(WATCHERS[:n]) for n, room in enumerate(WATC
 MAY_IMPORT["representation"].add("models")
 MAY_IMPORT["resume"] = MAY_IMPORT["averages"] = UP_TO_VAE
 MAY_IMPORT["launcher"] = set()
+MAY_IMPORT["cluster"] = {"files"}
 MAY_IMPORT["data"] = MAY_IMPORT["sprites"] = set()
 MAY_IMPORT["export"] = UP_TO_VAE
 MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites", "resume", "averages"}

@@ -1,0 +1,146 @@
+"""Single bad batches: named, left out, clipped; the same on one replica and on two."""
+
+import functools
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_vae.distributions import FixedScaleNormal
+from keras_vae.stability import Guard, NonFiniteError
+
+
+@functools.cache
+def mirrored():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def one_replica():
+    return tf.distribute.get_strategy()
+
+
+def compiled(make, *, strategy=None, optimizer=None, **options):
+    keras.utils.set_random_seed(0)
+    with (strategy or one_replica()).scope():
+        vae = make(likelihood=FixedScaleNormal(1.0))
+        vae.compile(optimizer or keras.optimizers.SGD(0.01), **options)
+    return vae
+
+
+def fit(vae, x):
+    return vae.fit(x, batch_size=4, shuffle=False, verbose=0)
+
+
+def with_a_bad_example(images, row):
+    bad = images[:16].copy()
+    bad[row] = 3e38  # finite, but not its square
+    return bad
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [
+        (one_replica, {}),
+        (one_replica, {"steps_per_execution": 3, "jit_compile": True}),
+        (mirrored, {}),
+    ],
+    ids=["one", "compiled", "two"],
+)
+def test_a_bad_batch_stops_training_before_it_does_harm(make_vae, images, strategy, options):
+    bad = with_a_bad_example(images, row=11)  # in the third batch, on the second replica
+    vae = compiled(make_vae, strategy=strategy(), guard=Guard(), **options)
+    with pytest.raises(NonFiniteError) as error:
+        fit(vae, bad)
+    message = str(error.value)
+    assert message.startswith("Step 2 gave values that are NaN or infinite: the loss (1 example);")
+    assert "the reconstruction (1 example)" in message
+    assert "the KL of latents 0, 1" in message
+    assert "the gradient of encoder/" in message
+    assert "The batch goes from 0 to 3e+38." in message
+    assert "global_clipnorm" in message
+    for weight in vae.get_weights():
+        assert np.all(np.isfinite(weight))
+    good = compiled(make_vae, strategy=strategy(), **options)
+    fit(good, bad[:8])
+    if not options:  # else the step behind the bad one was taken too
+        for one, other in zip(vae.get_weights()[2:], good.get_weights()[2:], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_only_what_is_bad_is_named(make_vae, images):
+    vae = compiled(make_vae, guard=Guard())
+    bias = vae.encoder.layers[-1].bias
+    values = bias.numpy()
+    values[1] = 1e25  # the mean of the second latent: its square is no float
+    bias.assign(values)
+    with pytest.raises(NonFiniteError) as error:
+        fit(vae, images[:4])
+    assert "the KL (4 examples); the KL of latents 1;" in str(error.value)
+    assert "The batch goes from 0 to 1." in str(error.value)
+
+
+@pytest.mark.parametrize("strategy", [one_replica, mirrored], ids=["one", "two"])
+def test_steps_out_of_the_line_are_left_out(make_noiseless_vae, images, strategy, caplog):
+    x = images[:16].copy()
+    x[4:8] *= 1000.0
+    guard = Guard(skip_norm=1000.0)
+    vae = compiled(make_noiseless_vae, strategy=strategy(), guard=guard)
+    with caplog.at_level(logging.WARNING):
+        fit(vae, x)
+    assert guard.num_skipped == 1
+    assert "Epoch 1: left out 1 steps with a gradient norm above 1000." in caplog.text
+    without = compiled(make_noiseless_vae, strategy=strategy())
+    fit(without, np.concatenate([x[:4], x[8:]]))
+    for one, other in zip(vae.get_weights()[2:], without.get_weights()[2:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert int(keras.ops.convert_to_numpy(vae.step)) == 4
+
+
+@pytest.mark.parametrize(
+    "clipping", [{"global_clipnorm": 0.5}, {"clipnorm": 0.2}, {"clipvalue": 0.01}]
+)
+def test_two_replicas_clip_as_one_does(make_noiseless_vae, images, clipping):
+    weights = []
+    for strategy in (one_replica(), mirrored()):
+        optimizer = keras.optimizers.SGD(1.0, **clipping)
+        vae = compiled(make_noiseless_vae, strategy=strategy, optimizer=optimizer)
+        before = vae.get_weights()
+        fit(vae, images[:8])
+        weights.append(vae.get_weights())
+        moved = max(np.abs(a - b).max() for a, b in zip(before[2:], weights[-1][2:], strict=True))
+        assert moved > 1e-3
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_a_guard_that_sees_nothing_changes_nothing(make_vae, images):
+    plain, guarded = compiled(make_vae), compiled(make_vae, guard=Guard(skip_norm=1e9))
+    assert fit(plain, images).history == fit(guarded, images).history
+    for one, other in zip(plain.get_weights(), guarded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_overflow_of_scaled_gradients_is_left_to_the_loss_scale(make_vae, images):
+    keras.utils.set_random_seed(0)
+    vae = make_vae(dtype="mixed_float16")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(), initial_scale=2.0**60)
+    vae.compile(optimizer, guard=Guard(skip_norm=100.0))
+    fit(vae, images)
+    assert float(optimizer.dynamic_scale) < 2.0**60
+    assert vae.guard.num_skipped == 0
+
+
+def test_a_guard_is_saved_with_the_model(make_vae, images, tmp_path):
+    vae = compiled(make_vae, guard=Guard(skip_norm=7.0))
+    vae.save(tmp_path / "vae.keras")
+    copy = keras.saving.load_model(tmp_path / "vae.keras")
+    assert copy.guard.skip_norm == 7.0
+    fit(copy, images[:4])
+
+
+@pytest.mark.parametrize("skip_norm", [0.0, -1.0, np.nan, np.inf])
+def test_a_bad_skip_norm_is_refused(skip_norm):
+    with pytest.raises(ValueError, match="`skip_norm` should be a finite number > 0"):
+        Guard(skip_norm)

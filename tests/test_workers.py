@@ -1,0 +1,97 @@
+"""Two worker processes, joined by `TF_CONFIG` on this machine, against one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_vae.launcher import launch
+
+WORKER = Path(__file__).with_name("worker.py")
+SECONDS = 400
+
+
+def two_workers(task, folder, **options):
+    lines = []
+    program = ["timeout", "--kill-after=5", str(SECONDS), sys.executable, str(WORKER)]
+    status = launch([task, str(folder)], 2, echo=lines.append, program=program, **options)
+    return status, "\n".join(lines[-40:])
+
+
+def results(folder, task, number):
+    with np.load(folder / f"{task}_{number}.npz") as archive:
+        return dict(archive)
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """What one process gives, and what each of two workers gives."""
+    folder = tmp_path_factory.mktemp("steps")
+    command = [sys.executable, WORKER, "steps", folder]
+    alone = subprocess.run(command, env=os.environ, timeout=SECONDS, check=False)
+    assert alone.returncode == 0
+    status, lines = two_workers("steps", folder)
+    assert status == 0, lines
+    return [results(folder, "steps", number) for number in ("alone", 0, 1)]
+
+
+def test_two_workers_take_the_same_step_as_one_process(steps):
+    alone, first, second = steps
+    np.testing.assert_allclose(first["one_step"], alone["one_step"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(first["one_step"], second["one_step"])
+
+
+def test_uneven_batches_weigh_right_on_two_workers(steps):
+    alone, first, second = steps
+    np.testing.assert_allclose(first["uneven"], alone["uneven"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(first["uneven"], second["uneven"])
+
+
+@pytest.mark.parametrize("what", ["history", "evaluation"])
+def test_metrics_of_two_workers_are_global_means(steps, what):
+    alone, first, second = steps
+    np.testing.assert_allclose(first[what], alone[what], rtol=1e-5)
+    np.testing.assert_array_equal(first[what], second[what])
+
+
+def test_each_worker_predicts_everything_in_order(steps):
+    alone, *workers = steps
+    for worker in workers:
+        np.testing.assert_allclose(worker["prediction"], alone["prediction"], rtol=1e-5)
+
+
+def test_each_worker_has_noise_of_its_own_in_each_step(steps):
+    _, first, second = steps
+    draws = [worker[key] for worker in (first, second) for key in ("first", "second")]
+    assert len(np.unique(draws)) == 4
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_but_the_way_from_the_last_checkpoint(tmp_path):
+    status, lines = two_workers("whole", tmp_path)
+    assert status == 0, lines
+    status, lines = two_workers("killed", tmp_path, restarts=1)
+    assert status == 0, lines
+    assert (tmp_path / "died").exists()
+    for number in (0, 1):
+        whole = results(tmp_path, "whole", number)
+        killed = results(tmp_path, "killed", number)
+        np.testing.assert_array_equal(killed["weights"], whole["weights"])
+        np.testing.assert_array_equal(killed["history"], whole["history"])
+
+
+@pytest.mark.slow
+def test_all_workers_save_when_one_is_asked_to_stop(tmp_path):
+    status, lines = two_workers("terminated", tmp_path)
+    assert status == 138, lines
+    newest = max((tmp_path / "checkpoints").glob("*.npz"))
+    # Asked behind step 11; they agree on it behind every tenth batch, or where an epoch ends.
+    assert newest.name == "checkpoint-000000000016.npz"
+    status, lines = two_workers("terminated", tmp_path)
+    assert status == 0, lines
+    assert two_workers("whole", tmp_path)[0] == 0
+    resumed, whole = (results(tmp_path, task, 0) for task in ("terminated", "whole"))
+    np.testing.assert_array_equal(resumed["weights"], whole["weights"])

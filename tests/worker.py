@@ -1,0 +1,112 @@
+"""One worker of a training on two, or with no `TF_CONFIG` the whole of it: writes what came out."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import DenseVAE, data
+from keras_vae.distributions import DiagonalNormal
+from keras_vae.replicas import make_strategy
+from keras_vae.resume import ExactResume
+
+
+def images():
+    return np.float32(np.random.default_rng(0).random((30, 8, 8, 1)) < 0.4)
+
+
+def model(noise=True, **options):
+    keras.utils.set_random_seed(0)
+    changes = {} if noise else {"posterior": DiagonalNormal(max_log_scale=40.0)}
+    vae = DenseVAE(event_shape=(8, 8, 1), latent_dim=2, hidden_units=(8,), **changes)
+    if not noise:  # a scale of exp(-40) is lost in float32
+        kernel, bias = vae.encoder.layers[-1].get_weights()
+        kernel[:, 2:], bias[2:] = 0.0, -1e4
+        vae.encoder.layers[-1].set_weights([kernel, bias])
+    vae.compile(keras.optimizers.SGD(0.01, global_clipnorm=5.0), **options)
+    return vae
+
+
+def weights_of(vae):
+    return np.concatenate([np.ravel(w) for w in vae.get_weights()[2:]])
+
+
+def history_of(history):
+    return np.array([history[name] for name in sorted(history)])
+
+
+def steps(strategy):
+    """Everything that `fit`, `evaluate` and `predict` should give alike, however many workers."""
+    x, out, options = images(), {}, {"shuffle": False, "verbose": 0}
+    with strategy.scope():
+        vae = model(noise=False)
+    vae.fit(x[:8], batch_size=8, **options)
+    out["one_step"] = weights_of(vae)
+    with strategy.scope():
+        vae = model(noise=False, steps_per_execution=3)
+    # 13 examples in batches of 4: the last is a single one, and an execution is not full.
+    history = vae.fit(x[:13], batch_size=4, epochs=2, validation_data=x[:7], **options).history
+    out["uneven"], out["history"] = weights_of(vae), history_of(history)
+    out["evaluation"] = np.array(vae.evaluate(x[:13], batch_size=4, verbose=0))
+    out["prediction"] = vae.predict(x[:13], batch_size=4, verbose=0)
+    return out
+
+
+def noise(strategy):
+    """What each replica draws for the same images, and what it draws again."""
+    with strategy.scope():
+        vae = model()
+    out = {}
+    for key in ("first", "second"):
+        with strategy.scope():
+            logs = strategy.run(tf.function(vae.test_step), args=(tf.constant(images()[:4]),))
+        (own,) = strategy.experimental_local_results(logs["reconstruction"])
+        out[key] = np.array(own)
+        vae.reset_metrics()
+    return out
+
+
+class Die(keras.callbacks.Callback):
+    """Worker 1 dies once, or is asked to stop."""
+
+    def __init__(self, folder, number):
+        super().__init__()
+        self.once, self.number = Path(folder, "died"), number
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(keras.ops.convert_to_numpy(self.model.step))
+        if step == 11 and not self.once.exists():
+            self.once.touch()
+            os.kill(os.getpid(), self.number)
+
+
+def resume(strategy, folder=None, number=signal.SIGKILL):
+    with strategy.scope():
+        vae = model()
+    epoch = tf.Variable(0, dtype=tf.int64)
+    options = {"binarization": "dynamic", "shuffle": True, "epoch": epoch}
+    batches = data.batches(images() * np.float32(0.8), 4, **options)
+    callbacks = []
+    if folder is not None:
+        callbacks.append(ExactResume(folder / "checkpoints", epoch=epoch, every_steps=3))
+        if strategy.cluster_resolver and strategy.cluster_resolver.task_id == 1:
+            callbacks.append(Die(folder, number))
+    history = vae.fit(batches, epochs=3, callbacks=callbacks, verbose=0).history
+    return {"weights": weights_of(vae), "history": history_of(history)}
+
+
+if __name__ == "__main__":
+    task, folder = sys.argv[1], Path(sys.argv[2])
+    distribution = make_strategy("multi-worker" if "TF_CONFIG" in os.environ else "default")
+    number = distribution.cluster_resolver.task_id if distribution.cluster_resolver else "alone"
+    results = {
+        "steps": lambda: {**steps(distribution), **noise(distribution)},
+        "whole": lambda: resume(distribution),
+        "killed": lambda: resume(distribution, folder),
+        "terminated": lambda: resume(distribution, folder, signal.SIGTERM),
+    }[task]()
+    np.savez(folder / f"{task}_{number}.npz", **results)
