@@ -93,7 +93,7 @@ def run(configuration, network, arguments):
     if configuration == "2 workers":
         lines = []
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        status = launch(command, 2, echo=lines.append, program=[sys.executable])
+        status = launch(command, 2, show=lines.append, program=[sys.executable])
         if status:
             raise RuntimeError("\n".join(lines))
     else:

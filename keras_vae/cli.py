@@ -111,6 +111,7 @@ def train(recipe, out, strategy, every_steps, overwrite):
             out,
             strategy=strategy,
             every_steps=every_steps,
+            verbose="auto" if sys.stdout.isatty() else 2,
             progress=progress,
             overwrite=overwrite,
         )
@@ -133,7 +134,7 @@ def launch(workers, restarts, command):
     """
     from keras_vae import launcher
 
-    sys.exit(launcher.launch(command, workers, restarts=restarts, echo=click.echo))
+    sys.exit(launcher.launch(command, workers, restarts=restarts, show=click.echo))
 
 
 @main.command("cluster-config")

@@ -20,7 +20,7 @@ def launch(
     num_workers: int,
     *,
     restarts: int = 0,
-    echo: Callable[[str], None],
+    show: Callable[[str], None],
     program: Sequence[str] = (sys.executable, "-m", "keras_vae.cli"),
 ) -> int:
     """Runs a command in several processes that find each other, and returns its status.
@@ -33,7 +33,7 @@ def launch(
         command: Arguments of the program.
         num_workers: How many processes.
         restarts: How often all are started anew, after one ended with an error.
-        echo: Called with every line.
+        show: Called with every line.
         program: What the arguments are for.
 
     Returns:
@@ -41,10 +41,10 @@ def launch(
         the signal, if one killed it.
     """
     for attempt in range(restarts + 1):
-        status, is_asked_to_stop = _run(list(command), num_workers, echo, list(program))
+        status, is_asked_to_stop = _run(list(command), num_workers, show, list(program))
         if status == 0 or is_asked_to_stop or attempt == restarts:
             return status
-        echo(f"[launch] A worker ended with status {status}: starting all anew.")
+        show(f"[launch] A worker ended with status {status}: starting all anew.")
     return status
 
 
@@ -66,14 +66,14 @@ def worker_environments(num_workers: int) -> list[dict[str, str]]:
     return [{"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})} for task in tasks]
 
 
-def _run(command, num_workers, echo, program):
+def _run(command, num_workers, show, program):
     processes, readers, is_asked_to_stop = [], [], threading.Event()
     lock = threading.Lock()
 
     def read(index, stream):
         for line in stream:
             with lock:
-                echo(f"[{index}] {line.rstrip()}")
+                show(f"[{index}] {line.rstrip()}")
 
     def pass_on(number, frame):
         is_asked_to_stop.set()
@@ -94,7 +94,7 @@ def _run(command, num_workers, echo, program):
             readers.append(threading.Thread(target=read, args=(index, process.stdout)))
             readers[-1].start()
         try:
-            status = _wait(processes, echo)
+            status = _wait(processes, show)
         finally:
             _stop(processes)
             for process, reader in zip(processes, readers, strict=True):
@@ -103,7 +103,7 @@ def _run(command, num_workers, echo, program):
     return status, is_asked_to_stop.is_set()
 
 
-def _wait(processes, echo):
+def _wait(processes, show):
     running = dict(enumerate(processes))
     while running:
         for index, process in list(running.items()):
@@ -114,7 +114,7 @@ def _wait(processes, echo):
             if status != 0:
                 status = status if status > 0 else 128 - status
                 if running:
-                    echo(
+                    show(
                         f"[launch] Worker {index} ended with status {status}: stopping the others."
                     )
                 return status

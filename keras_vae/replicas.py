@@ -154,6 +154,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0
 
 
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether the replicas belong to several processes."""
+    return getattr(strategy.extended, "_in_multi_worker_mode", lambda: False)()
+
+
 def sum_over_workers(strategy: tf.distribute.Strategy, value: int) -> int:
     """Returns the sum of a number over all replicas; every worker has to call it."""
     with strategy.scope():

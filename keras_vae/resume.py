@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.checkpoints import Checkpoint, CheckpointFolder
-from keras_vae.replicas import is_chief, sum_over_workers
+from keras_vae.replicas import has_workers, is_chief, sum_over_workers
 
 # What Keras' own callbacks carry from epoch to epoch.
 _CARRIED = {
@@ -37,6 +37,17 @@ class Preempted(SystemExit):
         super().__init__(self.STATUS)
 
 
+class WorkerLost(SystemExit):
+    """Another worker of the training is gone, and this one cannot go on without it.
+
+    Not caught, it ends the process with the status of `Preempted`: all are to be started again, and
+    go on from the last checkpoint.
+    """
+
+    def __init__(self):
+        super().__init__(Preempted.STATUS)
+
+
 class ExactResume(keras.callbacks.Callback):
     """Saves training as it goes, and goes on from there, to the same weights bit for bit.
 
@@ -48,7 +59,8 @@ class ExactResume(keras.callbacks.Callback):
 
     Exact means: the same bits, on the same processor with the same number of threads, if the data
     are the same in every epoch of the same number: `keras_vae.data.batches(..., epoch=epoch)` are,
-    also with shuffling and binarization.
+    also with shuffling and binarization. Under several replicas, the weights are the same bits; the
+    metrics of an epoch that was broken off may differ in the last one.
 
     SIGTERM, by which clusters and people ask a process to end, saves after the batch under way and
     raises `Preempted`; a second one ends the process at once. Under
@@ -284,7 +296,7 @@ class ExactResume(keras.callbacks.Callback):
         self._previous_handler = signal.signal(signal.SIGTERM, handler) or signal.SIG_DFL
 
     def _should_stop(self, batch):
-        if not getattr(self._strategy.extended, "_in_multi_worker_mode", lambda: False)():
+        if not has_workers(self._strategy):
             return self._is_asked_to_stop
         # All have to stop behind the same batch, whoever was asked to.
         if batch is not None and (batch + 1) % _BATCHES_BETWEEN_AGREEMENTS:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -179,3 +180,61 @@ def test_serving_config_writes_what_a_server_starts_from(tmp_path):
     result = run("serving-config", "conv_mnist@1,2", "--out", tmp_path / "serving")
     assert result.exit_code == 0, result.output
     assert "conv_mnist" in (tmp_path / "serving" / "config" / "models.config").read_text()
+
+
+TINY = """
+name = "tiny"
+[model]
+class = "DenseVAE"
+event_shape = [8, 8, 1]
+latent_dim = 2
+hidden_units = [16]
+[data]
+name = "digits"
+binarization = "dynamic"
+[training]
+epochs = {epochs}
+learning_rate = {learning_rate}
+[evaluation]
+num_samples = 10
+"""
+
+
+def write_tiny(folder, epochs=2, learning_rate=0.001):
+    path = folder / "recipe.toml"
+    path.write_text(TINY.format(epochs=epochs, learning_rate=learning_rate))
+    return path
+
+
+def test_several_workers_need_to_know_each_other(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    arguments = [str(write_tiny(tmp_path)), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["train", *arguments, "--strategy", "multi-worker"])
+    assert result.exit_code == 1
+    assert "start them with `keras-vae launch`" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_training_that_leaves_the_finite_says_so_in_a_line(tmp_path):
+    recipe = write_tiny(tmp_path, learning_rate=1e30)
+    result = CliRunner().invoke(main, ["train", str(recipe), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "Error: Step 1 gave values that are NaN or infinite" in result.output
+    assert "Mends:" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_ends_with_status_138(tmp_path):
+    command = [sys.executable, "-m", "keras_vae.cli", "train", write_tiny(tmp_path, epochs=3000)]
+    command += ["--out", tmp_path / "out"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        checkpoints = tmp_path / "out.training" / "checkpoints"
+        while process.poll() is None and not list(checkpoints.glob("*.npz")):
+            time.sleep(0.1)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 138, errors.decode()
+    assert b"SIGTERM: saving" in errors
+    assert b"Traceback" not in errors
+    assert not (tmp_path / "out").exists()

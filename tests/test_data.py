@@ -196,6 +196,62 @@ def test_a_later_change_of_the_array_does_not_change_the_batches():
     np.testing.assert_array_equal(one_epoch(dataset), before)
 
 
+@pytest.mark.parametrize("make", [np.asarray, stream_of])
+@pytest.mark.parametrize("binarization", BINARIZATIONS)
+def test_an_epoch_can_be_asked_for_by_its_number(make, binarization):
+    options = {"binarization": binarization, "shuffle": True, "seed": 3}
+
+    def epochs(*numbers):
+        epoch = tf.Variable(-1, dtype=tf.int64)
+        dataset = keras_vae.data.batches(make(gray_images()), 8, epoch=epoch, **options)
+        assert dataset.cardinality() == 7
+        for number in numbers:
+            epoch.assign(number)
+            yield one_epoch(dataset)
+
+    first, second, third = epochs(0, 1, 2)
+    again_third, again_first, same = epochs(2, 0, 0)
+    np.testing.assert_array_equal(first, again_first)
+    np.testing.assert_array_equal(first, same)
+    np.testing.assert_array_equal(third, again_third)
+    for one, other in ((first, second), (second, third), (first, third)):
+        assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("make", [np.asarray, stream_of])
+def test_every_numbered_epoch_is_a_permutation_of_all_images(make):
+    epoch = tf.Variable(0, dtype=tf.int64)
+    options = {"shuffle": True, "epoch": epoch}
+    dataset = keras_vae.data.batches(make(numbered_images(200)), 32, **options)
+    for number in range(3):
+        epoch.assign(number)
+        assert sorted(order_of(dataset)) == list(range(200))
+
+
+def test_noise_of_numbered_epochs_is_independent_between_batches_and_epochs():
+    epoch = tf.Variable(0, dtype=tf.int64)
+    images = np.full((400, 8, 8, 1), 0.5, np.float32)
+    dataset = keras_vae.data.batches(images, 100, binarization="dynamic", epoch=epoch)
+    first = one_epoch(dataset)
+    epoch.assign(1)
+    signs = np.concatenate([first, one_epoch(dataset)]).reshape(800, 64) * 2 - 1
+    between = (signs @ signs.T / 64)[np.triu_indices(800, 1)]
+    assert np.abs(between).max() < 7 / np.sqrt(64)
+
+
+def test_a_stream_of_unknown_length_can_be_numbered_too():
+    epoch = tf.Variable(0, dtype=tf.int64)
+    stream = stream_of(numbered_images(20)).filter(lambda image: True)
+    dataset = keras_vae.data.batches(stream, 8, shuffle=True, epoch=epoch)
+    assert sorted(order_of(dataset)) == list(range(20))
+
+
+@pytest.mark.parametrize("wrong", [tf.Variable(0), tf.Variable([0], dtype=tf.int64)])
+def test_an_epoch_that_is_no_int64_scalar_is_refused(wrong):
+    with pytest.raises(ValueError, match="epoch should be a scalar variable of int64"):
+        keras_vae.data.batches(gray_images(), 8, epoch=wrong)
+
+
 class Recorder(keras.Model):
     """Reports the checksum of the last batch of each epoch."""
 

@@ -18,7 +18,7 @@ INDEX = "import json, os; index = json.loads(os.environ['TF_CONFIG'])['task']['i
 def run(code, num_workers=2, **options):
     lines = []
     program = [sys.executable, "-c", code]
-    return launch([], num_workers, echo=lines.append, program=program, **options), lines
+    return launch([], num_workers, show=lines.append, program=program, **options), lines
 
 
 def test_every_line_says_which_worker_it_is_from():
@@ -73,9 +73,9 @@ def test_signals_are_passed_on_and_nothing_is_started_anew(number):
     )
     code = (
         "import sys; from keras_vae.launcher import launch\n"
-        "echo = lambda line: print(line, flush=True)\n"
+        "show = lambda line: print(line, flush=True)\n"
         f"program = [sys.executable, '-c', {worker!r}]\n"
-        "sys.exit(launch([], 2, restarts=5, echo=echo, program=program))"
+        "sys.exit(launch([], 2, restarts=5, show=show, program=program))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ

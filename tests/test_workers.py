@@ -17,7 +17,7 @@ SECONDS = 400
 def two_workers(task, folder, **options):
     lines = []
     program = ["timeout", "--kill-after=5", str(SECONDS), sys.executable, str(WORKER)]
-    status = launch([task, str(folder)], 2, echo=lines.append, program=program, **options)
+    status = launch([task, str(folder)], 2, show=lines.append, program=program, **options)
     return status, "\n".join(lines[-40:])
 
 
@@ -80,7 +80,8 @@ def test_a_killed_worker_costs_nothing_but_the_way_from_the_last_checkpoint(tmp_
         whole = results(tmp_path, "whole", number)
         killed = results(tmp_path, "killed", number)
         np.testing.assert_array_equal(killed["weights"], whole["weights"])
-        np.testing.assert_array_equal(killed["history"], whole["history"])
+        # A running mean goes on from the sum over both workers, halved: its last bit may differ.
+        np.testing.assert_allclose(killed["history"], whole["history"], rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -23,16 +23,18 @@ def model(noise=True, **options):
     keras.utils.set_random_seed(0)
     changes = {} if noise else {"posterior": DiagonalNormal(max_log_scale=40.0)}
     vae = DenseVAE(event_shape=(8, 8, 1), latent_dim=2, hidden_units=(8,), **changes)
-    if not noise:  # a scale of exp(-40) is lost in float32
+    if not noise:
+        # A scale of exp(-40) is lost in float32; but not beside 0, where an image without any
+        # active unit would lie.
         kernel, bias = vae.encoder.layers[-1].get_weights()
-        kernel[:, 2:], bias[2:] = 0.0, -1e4
+        kernel[:, 2:], bias[:2], bias[2:] = 0.0, 0.1, -1e4
         vae.encoder.layers[-1].set_weights([kernel, bias])
     vae.compile(keras.optimizers.SGD(0.01, global_clipnorm=5.0), **options)
     return vae
 
 
 def weights_of(vae):
-    return np.concatenate([np.ravel(w) for w in vae.get_weights()[2:]])
+    return np.concatenate([np.ravel(w) for w in vae.get_weights()])
 
 
 def history_of(history):
@@ -84,17 +86,16 @@ class Die(keras.callbacks.Callback):
             os.kill(os.getpid(), self.number)
 
 
-def resume(strategy, folder=None, number=signal.SIGKILL):
+def resume(strategy, folder, number=None):
     with strategy.scope():
         vae = model()
     epoch = tf.Variable(0, dtype=tf.int64)
     options = {"binarization": "dynamic", "shuffle": True, "epoch": epoch}
     batches = data.batches(images() * np.float32(0.8), 4, **options)
-    callbacks = []
-    if folder is not None:
-        callbacks.append(ExactResume(folder / "checkpoints", epoch=epoch, every_steps=3))
-        if strategy.cluster_resolver and strategy.cluster_resolver.task_id == 1:
-            callbacks.append(Die(folder, number))
+    checkpoints = folder / ("whole" if number is None else "checkpoints")
+    callbacks = [ExactResume(checkpoints, epoch=epoch, every_steps=3)]
+    if number is not None and strategy.cluster_resolver.task_id == 1:
+        callbacks.append(Die(folder, number))
     history = vae.fit(batches, epochs=3, callbacks=callbacks, verbose=0).history
     return {"weights": weights_of(vae), "history": history_of(history)}
 
@@ -105,8 +106,8 @@ if __name__ == "__main__":
     number = distribution.cluster_resolver.task_id if distribution.cluster_resolver else "alone"
     results = {
         "steps": lambda: {**steps(distribution), **noise(distribution)},
-        "whole": lambda: resume(distribution),
-        "killed": lambda: resume(distribution, folder),
+        "whole": lambda: resume(distribution, folder),
+        "killed": lambda: resume(distribution, folder, signal.SIGKILL),
         "terminated": lambda: resume(distribution, folder, signal.SIGTERM),
     }[task]()
     np.savez(folder / f"{task}_{number}.npz", **results)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_vae import data, replicas, zoo
 from keras_vae.averages import EvaluateAverages
 from keras_vae.files import atomic_file
-from keras_vae.resume import ExactResume
+from keras_vae.resume import ExactResume, WorkerLost
 from keras_vae.stability import Guard
 from keras_vae.zoo import store
 from keras_vae.zoo.evaluation import held_out, load_splits, measure
@@ -66,6 +66,7 @@ def train(
         FileExistsError: If the folder exists and `overwrite` is not set.
         NonFiniteError: If the loss or a gradient was NaN or infinite.
         Preempted: If SIGTERM asked for an end; where training was has been saved.
+        WorkerLost: If another worker is gone.
     """
     folder = Path(folder)
     if folder.exists() and not overwrite:
@@ -126,7 +127,7 @@ def _fit(recipe, work, images, validation, strategy, every_steps, verbose):
             work / "checkpoints", epoch=epoch, every_steps=every_steps, callbacks=stateful
         )
         callbacks += [resume, *([_HistoryFile(work / "history.csv", resume)] if is_chief else [])]
-        with contextlib.closing(resume):
+        with contextlib.closing(resume), _minding_workers(strategy):
             model.fit(
                 batches,
                 epochs=training.epochs,
@@ -135,6 +136,17 @@ def _fit(recipe, work, images, validation, strategy, every_steps, verbose):
                 verbose=verbose if is_chief else 0,
             )
     return model, resume.history
+
+
+@contextlib.contextmanager
+def _minding_workers(strategy):
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if not replicas.has_workers(strategy):
+            raise
+        _logger.error("Another worker is gone: start all again, to go on from the last checkpoint.")
+        raise WorkerLost from error
 
 
 def _as_recipe(recipe):
