@@ -50,25 +50,31 @@ def load(
     split_seed: int = 0,
     image_size: tuple[int, int] | None = None,
     max_in_memory_bytes: int = 2**30,
+    repeatable: bool = False,
 ) -> Splits:
     """Loads a data set by name: `"digits"`, or any image set of TensorFlow Datasets.
 
     `"digits"` needs no download: scikit-learn's 1,797 images of 8x8 pixels, cut into 1,297 for
     training, 200 for validation and 300 for testing. Any other name goes to TensorFlow Datasets
     (TFDS), which keeps its data in the folder `TFDS_DATA_DIR`, downloading what is not there yet.
+    A set of one's own, written by TFDS as TFRecord or ArrayRecord shards, goes by the folder or
+    the bucket of its version, such as `"gs://my-bucket/my_set/1.0.0"`.
 
     A validation or a test split that TFDS does not define is one sixth of train, chosen by
     `split_seed`: MNIST becomes 50,000, 10,000 and 10,000 images. In a streamed set it is a fixed
     17% of train, whatever the seed.
 
     Args:
-        name: `"digits"` or a TFDS name such as `"mnist"`, `"cifar10"` or `"emnist/letters"`.
+        name: `"digits"`, a TFDS name such as `"mnist"`, `"cifar10"` or `"emnist/letters"`, or a
+            folder with a `dataset_info.json`, which `tf.io.gfile` can read.
         split_seed: Which examples are cut from train, from 0 to 2**32 - 1. Same seed, same split.
         image_size: (height, width) in pixels to resize to, which makes the images float32. Where
             they shrink, a pixel is the mean over its area (a box filter); else they are
             interpolated. `None` leaves them as they are.
         max_in_memory_bytes: A set whose images take more than this is streamed from disk, its
             training files in a new order every epoch.
+        repeatable: Whether the files of a streamed set should come in the same order in every
+            epoch instead, as training that goes on in the midst of one needs.
 
     Returns:
         Splits of images, bright on dark where they show ink, and labels.
@@ -91,7 +97,7 @@ def load(
         )
     if name == "digits":
         return _load_digits(split_seed, image_size)
-    return _load_tfds(name, split_seed, image_size, max_in_memory_bytes)
+    return _load_tfds(name, split_seed, image_size, max_in_memory_bytes, repeatable)
 
 
 def batches(
@@ -233,7 +239,7 @@ def _load_digits(split_seed, image_size):
     return Splits(train, validation, test)
 
 
-def _load_tfds(name, split_seed, image_size, max_in_memory_bytes):
+def _load_tfds(name, split_seed, image_size, max_in_memory_bytes, repeatable):
     tfds = _import_extra("tensorflow_datasets", "tensorflow-datasets")
     builder = _prepared_builder(tfds, name)
     splits, features = builder.info.splits, dict(builder.info.features.items())
@@ -255,7 +261,13 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes):
         return (image, example["label"]) if has_labels else (image,)
 
     def read(split, shuffle_files=False):
-        config = tfds.ReadConfig(shuffle_seed=split_seed, try_autocache=False)
+        if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+            return _read_array_records(builder, split).map(prepare, tf.data.AUTOTUNE)
+        config = tfds.ReadConfig(
+            shuffle_seed=split_seed,
+            shuffle_reshuffle_each_iteration=not repeatable,
+            try_autocache=False,
+        )
         examples = builder.as_dataset(split=split, shuffle_files=shuffle_files, read_config=config)
         return examples.map(prepare, tf.data.AUTOTUNE)
 
@@ -286,6 +298,22 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes):
     return Splits(**parts)
 
 
+def _read_array_records(builder, split):
+    # TFDS reads them by index only.
+    source = builder.as_data_source(split)
+    known = {"image", "label"} & set(builder.info.features)
+    specs = builder.info.features.get_tensor_spec()
+
+    def examples():
+        for index in range(len(source)):
+            yield {key: value for key, value in source[index].items() if key in known}
+
+    dataset = tf.data.Dataset.from_generator(
+        examples, output_signature={key: specs[key] for key in known}
+    )
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(source)))
+
+
 def _percentages(missing):
     """Returns sub-splits of train, in TFDS syntax, for train and each of the missing parts."""
     edges = range(100 - 17 * len(missing), 101, 17)
@@ -294,6 +322,8 @@ def _percentages(missing):
 
 
 def _prepared_builder(tfds, name):
+    if tf.io.gfile.exists(os.path.join(name, "dataset_info.json")):
+        return tfds.builder_from_directory(name)
     try:
         builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
     except tfds.core.DatasetNotFoundError:
@@ -380,12 +410,26 @@ def _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch):
             images = images.shuffle(buffer_size, seed=seed)
         else:
             calm, num_images = images, images.cardinality()
-            options = {"buffer_size": buffer_size, "reshuffle_each_iteration": False}
             images = _seeds(seed, _SHUFFLE, epoch).take(1)
-            images = images.flat_map(lambda seeds: calm.shuffle(seed=seeds[0], **options))
+            images = images.flat_map(lambda seeds: _shuffled_once(calm, buffer_size, seeds))
             if num_images >= 0:
                 images = images.apply(tf.data.experimental.assert_cardinality(num_images))
     return images.batch(batch_size, drop_remainder).map(_unit_interval, tf.data.AUTOTUNE)
+
+
+def _shuffled_once(images, buffer_size, seeds):
+    # `shuffle` itself takes no tensor as a seed.
+    variant = tf.raw_ops.ShuffleDatasetV3(
+        input_dataset=tf.data.experimental.to_variant(images),
+        buffer_size=tf.constant(buffer_size, tf.int64),
+        seed=seeds[0],
+        seed2=seeds[1],
+        seed_generator=tf.raw_ops.DummySeedGenerator(),
+        output_types=[images.element_spec.dtype],
+        output_shapes=[images.element_spec.shape],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, images.element_spec)
 
 
 def _seeds(seed, purpose, epoch=None):

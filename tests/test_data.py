@@ -459,6 +459,52 @@ def test_a_large_set_is_streamed(mock_set, tfds, monkeypatch):
     np.testing.assert_allclose(streamed, in_memory / np.float32(255), rtol=0, atol=1e-7)
 
 
+@pytest.fixture
+def own_set(tfds, tmp_path):
+    """Returns a function that writes a small set in a format of TFDS, and gives its folder."""
+
+    class Bars(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            image = tfds.features.Image(shape=(4, 4, 1))
+            features = {"image": image, "label": tfds.features.ClassLabel(num_classes=3)}
+            features = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(60), "test": self._generate_examples(20)}
+
+        def _generate_examples(self, num_examples):
+            for i in range(num_examples):
+                yield i, {"image": np.full((4, 4, 1), i, np.uint8), "label": i % 3}
+
+    def write(file_format):
+        builder = Bars(data_dir=str(tmp_path), file_format=file_format)
+        builder.download_and_prepare()
+        return str(builder.data_dir)
+
+    return write
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+@pytest.mark.parametrize("max_in_memory_bytes", [2**30, 100])
+def test_a_set_of_ones_own_is_read_from_its_folder(own_set, file_format, max_in_memory_bytes):
+    folder = own_set(file_format)
+    options = {"max_in_memory_bytes": max_in_memory_bytes, "repeatable": True}
+    splits = keras_vae.data.load(folder, **options)
+    if max_in_memory_bytes == 100:
+        assert isinstance(splits.train.images, tf.data.Dataset)
+        epochs = [np.stack(list(splits.train.images)) for _ in range(2)]
+        np.testing.assert_array_equal(*epochs)
+        images = np.concatenate([epochs[0], np.stack(list(splits.validation.images))])
+    else:
+        assert len(splits.validation.images) == 10
+        np.testing.assert_array_equal(splits.test.labels, splits.test.images[:, 0, 0, 0] % 3)
+        images = np.concatenate([splits.train.images, splits.validation.images])
+    assert sorted(images[:, 0, 0, 0]) == list(range(60))
+
+
 @pytest.mark.parametrize("max_in_memory_bytes", [2**30, 1])
 def test_resized_images_are_floats_in_the_unit_interval(mock_set, max_in_memory_bytes):
     with mock_set("cifar10", "3.0.2", ["train", "test"]):

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from keras_vae import data, metrics
 from keras_vae.files import atomic_file
@@ -68,7 +69,7 @@ def held_out(recipe: Recipe, splits: data.Splits | None = None) -> tuple[np.ndar
         Tomczak and Welling 2018, "VAE with a VampPrior", section 5.1.
     """
     splits = splits or load_splits(recipe)
-    held = (splits.validation.images, splits.test.images)
+    held = [_in_memory(split.images) for split in (splits.validation, splits.test)]
     if recipe.data.binarization == "none":
         return tuple(np.concatenate(list(data.batches(images, 500))) for images in held)
     # One stream of random numbers for both, validation first, as in the VampPrior's code.
@@ -76,10 +77,24 @@ def held_out(recipe: Recipe, splits: data.Splits | None = None) -> tuple[np.ndar
     return tuple(np.split(binary, [len(held[0])]))
 
 
+def _in_memory(images):
+    return images if isinstance(images, np.ndarray) else np.stack(list(images.as_numpy_iterator()))
+
+
 def load_splits(recipe: Recipe) -> data.Splits:
     """Returns the data set that a recipe names, cut as it says."""
     wanted = recipe.data
-    return data.load(wanted.name, split_seed=wanted.split_seed, image_size=wanted.image_size)
+    return data.load(
+        wanted.name,
+        split_seed=wanted.split_seed,
+        image_size=wanted.image_size,
+        repeatable=True,
+    )
+
+
+def num_images(images: np.ndarray | tf.data.Dataset) -> int:
+    """Returns the number of images in memory or in a stream."""
+    return len(images) if isinstance(images, np.ndarray) else int(images.cardinality())
 
 
 def measure(

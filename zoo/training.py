@@ -21,7 +21,7 @@ from keras_vae.files import atomic_file
 from keras_vae.resume import ExactResume, WorkerLost
 from keras_vae.stability import Guard
 from keras_vae.zoo import store
-from keras_vae.zoo.evaluation import held_out, load_splits, measure
+from keras_vae.zoo.evaluation import held_out, load_splits, measure, num_images
 from keras_vae.zoo.folder import write_folder
 from keras_vae.zoo.recipe import Recipe, read_recipe
 
@@ -90,7 +90,7 @@ def train(
         model.load_weights(work / "best.weights.h5")
     model = _in_recipe_precision(model, recipe)
     results = {
-        "training": {"num_images": len(images), **_training_facts(history, recipe.training)},
+        "training": {"num_images": num_images(images), **_training_facts(history, recipe.training)},
         **measure(model, recipe, test, progress=progress, work=work),
     }
     examples = test[:_NUM_EXAMPLES]
@@ -107,7 +107,7 @@ def _fit(recipe, work, images, validation, strategy, every_steps, verbose):
         model = recipe.build(dtype=training.dtype)
         if training.initial is not None:
             store.adopt_weights(model, zoo.load(training.initial, compile=False))
-        _compile(model, recipe, len(images))
+        _compile(model, recipe, num_images(images))
     with tf.device("CPU:0"):
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
     batches = data.batches(
