@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_vae import metrics
 from keras_vae.distributions import SharedScaleNormal
 from keras_vae.models import DenseVAE
+from keras_vae.optimizers import Adam
 from keras_vae.vae import VAE
 
 try:
@@ -195,7 +196,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.model_.seed_generator.state.assign([_draw_seed(random_state), 0])
         steps_per_epoch = math.ceil(len(X) / batch_size)
         self.model_.compile(
-            keras.optimizers.Adam(self.learning_rate),
+            Adam(self.learning_rate),
             jit_compile=False,
             run_eagerly=epochs * steps_per_epoch < _MIN_STEPS_TO_COMPILE,
         )

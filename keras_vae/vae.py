@@ -16,6 +16,7 @@ from keras_vae.distributions import (
     StandardNormal,
 )
 from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
+from keras_vae.optimizers import Adam
 from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
 from keras_vae.replicas import global_batch_size, make_function
@@ -231,7 +232,7 @@ class VAE(keras.Model):
         """Configures training, as in Keras, but for the loss: the objective is the loss.
 
         Args:
-            optimizer: Any Keras optimizer.
+            optimizer: Any Keras optimizer; "adam" is `keras_vae.optimizers.Adam`.
             guard: Leaves out steps that are not finite, or out of the line.
             **kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`.
 
@@ -245,7 +246,7 @@ class VAE(keras.Model):
                     f"kl by itself: leave `{argument}` out, and choose the objective when you "
                     f"construct it. Received: {argument}={kwargs[argument]!r}."
                 )
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer=Adam() if optimizer == "adam" else optimizer, **kwargs)
         # At once, so that a saved model has its optimizer's state, trained already or not.
         self.optimizer.build(self.trainable_variables)
         self.guard = guard

@@ -109,6 +109,12 @@ def _training(recipe, facts):
         rate += f" falling to {training.final_learning_rate:g} along a cosine"
     minutes, best = facts["seconds"] / 60, " (the best one)" if training.patience else ""
     start = f"Starts from the weights of `{training.initial}`. " if training.initial else ""
+    if stage := facts.get("initial"):
+        start = (
+            f"In two stages: first the recipe `{training.initial}` for {stage['epochs']} epochs, "
+            f"{stage['seconds'] / 60:.1f} minutes, to a validation ELBO of "
+            f"{stage['validation_elbo']:.2f} nats; then from its weights on as follows.\n"
+        )
     return f"""## Training
 
 {start}{facts["num_images"]:,} images, split seed {data.split_seed}.

@@ -53,8 +53,9 @@ class TrainingRecipe:
             are NaN or infinite are left out in any case, and stop the training.
         average_momentum: Of the exponential moving average of the weights, which is what is then
             validated and kept; no average if not given.
-        initial: A model's name or folder, whose weights training starts from where they fit; fresh
-            weights if not given.
+        initial: A model's name or folder, whose weights training starts from where they fit; or the
+            name of a recipe in `zoo/recipes`, a stage that is trained first. Fresh weights if not
+            given.
     """
 
     epochs: int
@@ -160,10 +161,9 @@ class Recipe:
 
     def compile(self, model) -> None:
         """Compiles a model with Adam at the recipe's learning rate, for further training."""
-        import keras
+        from keras_vae.optimizers import Adam
 
-        learning_rate = self.training.learning_rate if self.training else 1e-3
-        model.compile(keras.optimizers.Adam(learning_rate))
+        model.compile(Adam(self.training.learning_rate if self.training else 1e-3))
 
     def to_toml(self) -> str:
         """Returns the recipe as TOML; `read_recipe` gives it back."""

@@ -11,6 +11,7 @@ WEIGHTS = "model.weights.h5"
 LOADED_FILES = ("recipe.toml", WEIGHTS)
 
 _SHIPPED = Path(__file__).parent / "models"
+_RECIPES = Path(__file__).parent / "recipes"
 
 
 def shipped_names() -> list[str]:
@@ -44,6 +45,21 @@ def find(name: str | Path) -> Path:
         f"There is no model or model folder {str(name)!r}.{hint} "
         "`keras_vae.zoo.list_models()` and `keras-vae list` name all that are shipped."
     )
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Returns the recipe.toml of a model, or a recipe that comes without one.
+
+    Args:
+        name: Path of a recipe, name of one in `zoo/recipes`, or any name that `find` knows.
+
+    Raises:
+        ValueError: If there is neither such a model nor such a recipe.
+    """
+    if str(name).endswith(".toml"):
+        return Path(name)
+    path = _RECIPES / f"{name}.toml"
+    return path if path.is_file() else find(name) / "recipe.toml"
 
 
 def read_results(folder: Path) -> dict:

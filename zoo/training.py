@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras_vae import data, replicas, zoo
 from keras_vae.averages import EvaluateAverages
 from keras_vae.files import atomic_file
+from keras_vae.optimizers import Adam
 from keras_vae.resume import ExactResume, WorkerLost
 from keras_vae.stability import Guard
 from keras_vae.zoo import store
@@ -26,6 +27,7 @@ from keras_vae.zoo.folder import write_folder
 from keras_vae.zoo.recipe import Recipe, read_recipe
 
 _NUM_EXAMPLES = 12
+_BEST = "best.weights.h5"
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +49,8 @@ def train(
     from the last checkpoint, and ends with the same weights as if it had never been interrupted.
 
     Args:
-        recipe: A recipe, the path of a recipe.toml, or a model's name or folder to train anew.
+        recipe: A recipe, the path of a recipe.toml, the name of one in `zoo/recipes`, or a model's
+            name or folder to train anew. A stage that it starts from is trained first.
         folder: Where the finished model goes. It appears whole, at the end. Several workers need
             one that they share; the first of them measures and writes.
         strategy: A `tf.distribute` strategy to train under, or the name of one: "default",
@@ -80,33 +83,60 @@ def train(
         raise ValueError(
             f"The recipe of {recipe.name!r} needs [data] and [training] tables to be trained."
         )
-    work = _open_work(folder, recipe, is_chief=replicas.is_chief(strategy))
-    images = load_splits(recipe).train.images
-    validation, test = held_out(recipe)
-    model, history = _fit(recipe, work, images, validation, strategy, every_steps, verbose)
+    work = folder.with_name(f"{folder.name}.training")
+    model, facts = _trained(recipe, work, strategy, every_steps=every_steps, verbose=verbose)
     if not replicas.is_chief(strategy):
         return folder
-    if recipe.training.patience is not None:
-        model.load_weights(work / "best.weights.h5")
-    model = _in_recipe_precision(model, recipe)
-    results = {
-        "training": {"num_images": num_images(images), **_training_facts(history, recipe.training)},
-        **measure(model, recipe, test, progress=progress, work=work),
-    }
+    test = held_out(recipe)[1]
+    measured = measure(model, recipe, test, progress=progress, work=work)
+    results = {"training": facts, **measured}
     examples = test[:_NUM_EXAMPLES]
     write_folder(folder, model, recipe, results, examples=examples, overwrite=overwrite)
     shutil.rmtree(work)
     return folder
 
 
-def _fit(recipe, work, images, validation, strategy, every_steps, verbose):
+def _trained(recipe, work, strategy, **options):
+    """Returns the trained model, in the recipe's precision, and the facts of its training."""
+    _open_work(work, recipe, is_chief=replicas.is_chief(strategy))
+    initial, facts_of_initial = _initial(recipe.training.initial, work, strategy, **options)
+    splits = load_splits(recipe)
+    validation, _ = held_out(recipe, splits)
+    model, history = _fit(
+        recipe, work, initial, splits.train.images, validation, strategy, **options
+    )
+    if recipe.training.patience is not None:
+        with _minding_workers(strategy):
+            replicas.sum_over_workers(strategy, 0)  # The first of them has written it by then.
+        model.load_weights(work / _BEST)
+    facts = {
+        "num_images": num_images(splits.train.images),
+        **_training_facts(history, recipe.training),
+        **facts_of_initial,
+    }
+    return _in_recipe_precision(model, recipe), facts
+
+
+def _initial(name, work, strategy, **options):
+    """Returns the model that training starts from, and what is to be said of it."""
+    if name is None:
+        return None, {}
+    path = store.find_recipe(name)
+    if path.name == "recipe.toml":
+        return zoo.load(path.parent, compile=False), {}
+    _logger.info("Training starts from %s, which is trained first.", name)
+    model, facts = _trained(read_recipe(path), work / "initial", strategy, **options)
+    return model, {"initial": facts}
+
+
+def _fit(recipe, work, initial, images, validation, strategy, *, every_steps, verbose):
     training = recipe.training
     keras.utils.set_random_seed(training.seed)
     _logger.info(replicas.describe(strategy, training.batch_size))
     with strategy.scope():
         model = recipe.build(dtype=training.dtype)
-        if training.initial is not None:
-            store.adopt_weights(model, zoo.load(training.initial, compile=False))
+        if initial is not None:
+            store.adopt_weights(model, initial)
         _compile(model, recipe, num_images(images))
     with tf.device("CPU:0"):
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -120,7 +150,7 @@ def _fit(recipe, work, images, validation, strategy, every_steps, verbose):
     )
     is_chief = replicas.is_chief(strategy)
     with tempfile.TemporaryDirectory() as scratch:
-        best = (work if is_chief else Path(scratch)) / "best.weights.h5"
+        best = (work if is_chief else Path(scratch)) / _BEST
         callbacks = _callbacks(best, training)
         stateful = [c for c in callbacks if not isinstance(c, EvaluateAverages)]
         resume = ExactResume(
@@ -152,13 +182,11 @@ def _minding_workers(strategy):
 def _as_recipe(recipe):
     if isinstance(recipe, Recipe):
         return recipe
-    path = Path(recipe)
-    return read_recipe(path if path.suffix == ".toml" else store.find(recipe) / "recipe.toml")
+    return read_recipe(store.find_recipe(recipe))
 
 
-def _open_work(folder, recipe, *, is_chief):
-    """Returns the folder of the training under way, new or left by an interrupted one."""
-    work = folder.with_name(f"{folder.name}.training")
+def _open_work(work, recipe, *, is_chief):
+    """Opens the folder of the training under way, new or left by an interrupted one."""
     if (work / "backup").exists():
         raise ValueError(
             f"{work} holds a training that another version of keras_vae broke off, in a form that "
@@ -174,7 +202,6 @@ def _open_work(folder, recipe, *, is_chief):
     elif is_chief:
         with atomic_file(path) as draft:
             draft.write_text(recipe.to_toml(), encoding="utf-8")
-    return work
 
 
 def _compile(model, recipe, num_images):
@@ -189,7 +216,7 @@ def _compile(model, recipe, num_images):
     if training.average_momentum is not None:
         averages = {"use_ema": True, "ema_momentum": training.average_momentum}
     model.compile(
-        keras.optimizers.Adam(learning_rate, global_clipnorm=training.clip_norm, **averages),
+        Adam(learning_rate, global_clipnorm=training.clip_norm, **averages),
         guard=Guard(training.skip_norm),
         # XLA compiles for one device.
         jit_compile=training.jit_compile and tf.distribute.get_strategy().num_replicas_in_sync == 1,

@@ -131,6 +131,27 @@ def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeyp
         keras_vae.zoo.train(recipe(1, learning_rate=0.1), tmp_path / "tiny", verbose=0)
 
 
+def test_a_stage_is_trained_first_and_resumed_too(tmp_path, monkeypatch):
+    def crash(*args, **kwargs):
+        raise MemoryError
+
+    stage = dataclasses.replace(recipe(2, patience=5), name="stage")
+    monkeypatch.setattr(keras_vae.zoo.store, "_RECIPES", tmp_path)
+    (tmp_path / "stage.toml").write_text(stage.to_toml(), encoding="utf-8")
+    staged = recipe(1, initial="stage", learning_rate=1e-9)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "measure", crash)
+        with pytest.raises(MemoryError):
+            keras_vae.zoo.train(staged, tmp_path / "tiny", verbose=0)
+    monkeypatch.setattr(keras_vae.VAE, "_backward", crash)  # neither stage is trained again
+    folder = keras_vae.zoo.train(staged, tmp_path / "tiny", verbose=0)
+    facts = keras_vae.zoo.info(folder).results["training"]
+    assert (facts["initial"]["epochs"], facts["epochs"]) == (2, 1)
+    # At this learning rate the second stage keeps what the first one learned.
+    assert facts["validation_elbo"] == pytest.approx(facts["initial"]["validation_elbo"], abs=0.5)
+    assert "In two stages: first the recipe `stage` for 2 epochs" in keras_vae.zoo.info(folder).card
+
+
 def test_patience_stops_training(tmp_path):
     folder = keras_vae.zoo.train(
         recipe(50, patience=1, learning_rate=1.0), tmp_path / "tiny", verbose=0
