@@ -1,5 +1,7 @@
 """A line for each epoch on the terminal, with what matters of a VAE."""
 
+import atexit
+
 import keras
 from rich.progress import (
     BarColumn,
@@ -49,6 +51,7 @@ class ProgressLine(keras.callbacks.Callback):
         self._progress = None
 
     def on_train_begin(self, logs=None):
+        self._stop()  # what an interrupted training may have left
         self._active_units = None
         epoch = TextColumn("{task.fields[epoch]}")
         numbers = TextColumn("{task.fields[numbers]}")
@@ -57,6 +60,8 @@ class ProgressLine(keras.callbacks.Callback):
             bar = (BarColumn(bar_width=12), MofNCompleteColumn(), TimeElapsedColumn())
             self._progress.columns = (epoch, *bar, numbers)
         self._progress.start()
+        # Keras tells nobody of Ctrl-C, and the terminal would stay without a cursor.
+        atexit.register(self._stop)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._label = f"epoch {epoch + 1}/{self.params['epochs']}"
@@ -73,11 +78,18 @@ class ProgressLine(keras.callbacks.Callback):
         self._active_units = (logs or {}).get("active_units", self._active_units)
         # Only the epoch under way moves: what is over scrolls away as any output does.
         self._progress.remove_task(self._task)
+        self._progress.refresh()
         line = f"{self._label} {self._numbers(logs)}"
         self._progress.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_train_end(self, logs=None):
-        self._progress.stop()
+        self._stop()
+
+    def _stop(self):
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+            atexit.unregister(self._stop)
 
     def _numbers(self, logs):
         logs = {**(logs or {})}

@@ -74,6 +74,32 @@ def test_the_epoch_under_way_moves_on_a_terminal_and_is_cleared(make_vae, images
     assert moved.count("epoch 2/2 elbo") == 1
 
 
+def test_an_interrupted_training_gives_the_cursor_back(run_python):
+    code = """
+import io, sys
+import keras, numpy as np
+from rich.console import Console
+from keras_vae import DenseVAE
+from keras_vae.callbacks import ProgressLine
+
+class Interrupt(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+vae = DenseVAE((4, 4, 1), 2, hidden_units=(4,))
+vae.compile()
+line = ProgressLine(Console(file=sys.stdout, force_terminal=True, width=80))
+try:
+    vae.fit(np.zeros((8, 4, 4, 1)), verbose=0, callbacks=[line, Interrupt()])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    output = run_python(code)
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    assert hide in output.split("interrupted")[0]
+    assert show in output.split("interrupted")[1]
+
+
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")  # Keras' habit
 def test_data_of_unknown_length_is_counted_in_steps(make_vae, images):
     vae, text = make_vae(), io.StringIO()
