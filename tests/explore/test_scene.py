@@ -1,9 +1,12 @@
 """What the tabs show, against the model itself."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from keras_vae import metrics, models, zoo
+from keras_vae.explore import serve
 from keras_vae.explore.scene import NUM_EXAMPLES, Scene, on_screen
 
 
@@ -90,3 +93,9 @@ def test_models_of_anything_but_images_are_refused():
     vae = models.DenseVAE((7,), 2, hidden_units=(4,))
     with pytest.raises(ValueError, match=r"Received: event_shape=\(7,\)"):
         Scene(vae, np.zeros((5, 7), np.float32), "vectors")
+
+
+def test_a_missing_gradio_is_named_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ImportError, match=r"keras-vae\[explore\]"):
+        serve("dense_digits")

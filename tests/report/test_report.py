@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -186,6 +187,13 @@ def test_a_card_can_neither_run_anything_nor_call_anyone(tmp_path):
     assert sources == ["data:image/png;base64," + base64.b64encode(b"png").decode()]
     assert "away" in card
     assert [link["href"] for link in elements(card, "a")] == ["https://a.b"]
+
+
+@pytest.mark.parametrize("library", ["jinja2", "markdown_it", "matplotlib", "sklearn"])
+def test_a_missing_library_is_named_before_anything_is_measured(tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=rf"needs {library}.*keras-vae\[report\]"):
+        write_report("dense_digits", tmp_path)
 
 
 @pytest.mark.browser
