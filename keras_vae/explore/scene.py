@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_vae import anomaly, metrics, plots, zoo
 from keras_vae.distributions import Bernoulli
-from keras_vae.plots.canvas import tile
+from keras_vae.plots.canvas import SMALL_SIZE, tile
 from keras_vae.plots.latents import slerp
 from keras_vae.zoo.evaluation import held_out
 
@@ -142,9 +142,14 @@ class Scene:
         (axes,) = figure.axes
         axes.axvline(score, color="black", linewidth=2.0)
         axes.annotate(
-            "this image", (score, 0.85), (3, 0), xycoords=("data", "axes fraction"),
-            textcoords="offset points", fontsize=9,
-        )  # fmt: skip
+            "this image",
+            (score, 0.05),
+            (4, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            fontsize=SMALL_SIZE,
+            bbox={"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none"},
+        )
         return words, figure
 
     def _score(self, x):
