@@ -11,7 +11,7 @@ from keras_vae.report.study import Study
 GOOD, NOTE, WARNING = "good", "note", "warning"
 
 _COLLAPSED_NATS = 0.1  # of mutual information
-_SATURATED_NATS = 0.5  # from the largest mutual information that so many images can show
+_SATURATED = 0.85  # of the largest mutual information that so many images can show
 _TRUSTED_SIZE, _POOR_SIZE = 10.0, 2.0  # effective samples
 _WIDE_GAP = 0.05  # of the ELBO, as a share of the log-likelihood
 _MOST_OF_THE_NATS = 0.9
@@ -104,6 +104,8 @@ def _latents(study):
     nats = np.sort(study.kl_per_latent.mean(axis=0))[::-1]
     most = int(np.searchsorted(nats.cumsum() / nats.sum(), _MOST_OF_THE_NATS)) + 1
     text = f"{evidence} {most} of them hold 90% of the nats."
+    if study.is_foreign:
+        return Finding(NOTE, f"{active} of {latent_dim} latents are used", text)
     if active == latent_dim:
         return Finding(
             GOOD,
@@ -120,7 +122,7 @@ def _latents(study):
 def _information(study):
     test, bound = study.results["test"], math.log(len(study.images))
     kl, mutual, marginal = test["kl"]["mean"], test["mutual_information"], test["marginal_kl"]
-    if bound - mutual < _SATURATED_NATS:
+    if mutual > _SATURATED * bound:
         return Finding(
             NOTE,
             "A code all but names its image",
@@ -134,6 +136,8 @@ def _information(study):
         f"{marginal:.2f} are the distance of all codes together from the prior, which samples from "
         "the prior suffer from."
     )
+    if marginal > mutual and study.is_foreign:
+        return Finding(NOTE, "Foreign images are coded where the prior expects none", text)
     if marginal > mutual:
         title = "Samples from the prior are not where the codes are"
         return Finding(WARNING, title, f"{text} A richer prior would mend that.")
