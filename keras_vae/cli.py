@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 # What a user may have got wrong: answered with one line instead of a traceback.
+_PRECISIONS = ("float32", "mixed_bfloat16")
 _USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError, FloatingPointError)
 
 
@@ -200,10 +201,11 @@ def push(folder, address, private):
 @main.command()
 @click.argument("name")
 @click.option("--num-samples", type=click.IntRange(1), help="Importance samples per image.")
+@click.option("--dtype", type=click.Choice(_PRECISIONS), help="Precision of these; the recipe's.")
 @click.option("--limit", type=click.IntRange(1), help="Test images to use; all by default.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the numbers as JSON.")
 @_command
-def evaluate(name, num_samples, limit, out):
+def evaluate(name, num_samples, dtype, limit, out):
     """Measure NAME, a shipped model or a folder, on the test images of its recipe."""
     from rich.console import Console
     from rich.table import Table
@@ -212,7 +214,8 @@ def evaluate(name, num_samples, limit, out):
     from keras_vae.files import atomic_file
 
     with _progress("Measuring") as progress:
-        results = zoo.evaluate(name, num_samples=num_samples, limit=limit, progress=progress)
+        options = {"num_samples": num_samples, "dtype": dtype, "limit": limit}
+        results = zoo.evaluate(name, progress=progress, **options)
     table = Table("nats per image", "mean", "standard error", title=str(name))
     for key, value in results["test"].items():
         if isinstance(value, dict):
@@ -232,20 +235,20 @@ def evaluate(name, num_samples, limit, out):
 @click.option("--data", help="Data set to take test images of; the recipe's by default.")
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for the page.")
 @click.option("--num-samples", type=click.IntRange(1), help="Importance samples per image.")
+@click.option("--dtype", type=click.Choice(_PRECISIONS), help="Precision of these; the recipe's.")
 @click.option("--limit", type=click.IntRange(2), help="Test images to use; all by default.")
 @click.option("--anew", is_flag=True, help="Measure the log-likelihood even if it is known.")
 @click.option("--overwrite", is_flag=True, help="Replace a page that exists.")
 @_command
-def report(name, data, out, num_samples, limit, anew, overwrite):
+def report(name, data, out, overwrite, **options):
     """Write a page about a model: numbers, pictures, a diagnosis in plain words, and its card.
 
     It is one HTML file, OUT/index.html, which needs no network to be read.
     """
     from keras_vae.report import write_report
 
-    options = {"data": data, "num_samples": num_samples, "limit": limit, "anew": anew}
     with _progress("Loading") as progress:
-        page = write_report(name, out, overwrite=overwrite, progress=progress, **options)
+        page = write_report(name, out, data=data, overwrite=overwrite, progress=progress, **options)
     click.echo(f"Wrote {page}: open it in a browser.")
 
 

@@ -22,6 +22,7 @@ def evaluate(
     name: str | Path,
     *,
     num_samples: int | None = None,
+    dtype: str | None = None,
     limit: int | None = None,
     progress=None,
 ) -> dict:
@@ -30,6 +31,8 @@ def evaluate(
     Args:
         name: Name of a shipped model, or path of a model folder.
         num_samples: Importance samples per image; the recipe's number if not given.
+        dtype: Keras dtype policy of the networks for these, such as "mixed_bfloat16"; the recipe's
+            if not given.
         limit: Number of test images; all if not given.
         progress: Called with the fraction done, now and then.
 
@@ -47,12 +50,16 @@ def evaluate(
             f"The recipe of {recipe.name!r} names no data to evaluate on. Use "
             "`model.evaluate(images)` and `model.log_likelihood(images)` on your own."
         )
-    if num_samples is not None:
-        evaluation = recipe.evaluation or EvaluationRecipe()
-        evaluation = dataclasses.replace(evaluation, num_samples=num_samples)
-        recipe = dataclasses.replace(recipe, evaluation=evaluation)
+    recipe = with_evaluation(recipe, num_samples=num_samples, dtype=dtype)
     model = zoo.load(name, compile=False)
     return measure(model, recipe, held_out(recipe)[1][:limit], progress=progress)
+
+
+def with_evaluation(recipe: Recipe, **changes) -> Recipe:
+    """Returns a recipe that measures otherwise; what is `None` stays as it is."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    evaluation = dataclasses.replace(recipe.evaluation or EvaluationRecipe(), **given)
+    return dataclasses.replace(recipe, evaluation=evaluation)
 
 
 def held_out(recipe: Recipe, splits: data.Splits | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +137,8 @@ def measure(
     elbo = np.asarray(model.elbo(images, num_samples=1, seed=evaluation.seed))
     latents = metrics.latent_summary(model, images, seed=evaluation.seed)
     if log_likelihood is None:
-        nats = _log_likelihood(model, images, evaluation, progress, work)
+        sampler = _in_precision(model, recipe, evaluation.dtype)
+        nats = _log_likelihood(sampler, images, evaluation, progress, work)
         log_likelihood = metrics.mean_with_standard_error(nats)
     mean_nats = np.array([log_likelihood["mean"]])
     total_kl = latents.kl_per_latent.sum(axis=-1)
@@ -175,6 +183,14 @@ def measure_slice(model, images: np.ndarray, *, slice: dict | None = None) -> di
     return {**chosen, "elbo": float(np.mean(elbo)), "log_likelihood": float(np.mean(nats))}
 
 
+def _in_precision(model, recipe, dtype):
+    if dtype == "float32":
+        return model
+    other = recipe.build(dtype=dtype)
+    other.set_weights(model.get_weights())
+    return other
+
+
 def _log_likelihood(model, images, evaluation, progress, work):
     path = None if work is None else work / "log_likelihood.npy"
     done = np.load(path) if path is not None and path.exists() else np.zeros(0, np.float32)
@@ -199,6 +215,7 @@ def protocol(recipe: Recipe, num_images: int) -> dict:
         num_images: Number of test images.
     """
     evaluation = recipe.evaluation or EvaluationRecipe()
+    precision = {} if evaluation.dtype == "float32" else {"precision": evaluation.dtype}
     return {
         "data": recipe.data.name,
         "split_seed": recipe.data.split_seed,
@@ -210,5 +227,6 @@ def protocol(recipe: Recipe, num_images: int) -> dict:
         "importance_samples": evaluation.num_samples,
         "elbo_samples": 1,
         "seed": evaluation.seed,
+        **precision,
         "units": "nats per image",
     }

@@ -80,10 +80,14 @@ class EvaluationRecipe:
     Attributes:
         num_samples: Importance samples per image for the log-likelihood.
         seed: Of the latent samples.
+        dtype: Keras dtype policy of the networks while they are drawn. "mixed_bfloat16" takes three
+            quarters of the time on a processor that has bfloat16, and moved the log-likelihood of
+            conv_mnist by 0.004 nats; numbers to publish are float32.
     """
 
     num_samples: int = 1000
     seed: int = 0
+    dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

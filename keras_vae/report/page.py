@@ -24,6 +24,7 @@ _PROTOCOL_NAMES = {
     "importance_samples": "importance samples per image",
     "elbo_samples": "latent samples per image for the ELBO",
     "seed": "seed of the samples",
+    "precision": "precision of the importance samples",
     "units": "units",
 }
 

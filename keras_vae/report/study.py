@@ -16,8 +16,9 @@ from keras_vae.zoo.evaluation import (
     measure,
     measure_slice,
     protocol,
+    with_evaluation,
 )
-from keras_vae.zoo.recipe import DataRecipe, EvaluationRecipe, Recipe
+from keras_vae.zoo.recipe import DataRecipe, Recipe
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def study(
     *,
     data_name: str | None = None,
     num_samples: int | None = None,
+    dtype: str | None = None,
     limit: int | None = None,
     anew: bool = False,
     progress=None,
@@ -68,11 +70,8 @@ def study(
     start = time.monotonic()
     _, stored, stored_results, _ = zoo.info(name)
     model = zoo.load(name, compile=False)
-    recipe = dataclasses.replace(
-        stored,
-        data=_data_recipe(stored, model, data_name),
-        evaluation=_evaluation_recipe(stored, num_samples),
-    )
+    recipe = dataclasses.replace(stored, data=_data_recipe(stored, model, data_name))
+    recipe = with_evaluation(recipe, num_samples=num_samples, dtype=dtype)
     images, labels = _test_images(recipe, model, limit)
     loaded = time.monotonic()
     results, difference = None, None
@@ -133,13 +132,6 @@ def _data_recipe(recipe, model, data_name):
         return dataclasses.replace(recipe.data, name=data_name, image_size=image_size)
     binarization = "dynamic" if isinstance(model.likelihood, Bernoulli) else "none"
     return DataRecipe(data_name, binarization=binarization, image_size=image_size)
-
-
-def _evaluation_recipe(recipe, num_samples):
-    evaluation = recipe.evaluation or EvaluationRecipe()
-    if num_samples is None:
-        return evaluation
-    return dataclasses.replace(evaluation, num_samples=num_samples)
 
 
 def _test_images(recipe, model, limit):

@@ -23,6 +23,7 @@ def write_report(
     *,
     data: str | None = None,
     num_samples: int | None = None,
+    dtype: str | None = None,
     limit: int | None = None,
     anew: bool = False,
     overwrite: bool = False,
@@ -40,6 +41,8 @@ def write_report(
         folder: Where `index.html` is written; created if need be.
         data: Name of the data set, as for `keras_vae.data.load`; the recipe's if not given.
         num_samples: Importance samples per image; the recipe's number if not given.
+        dtype: Keras dtype policy of the networks for these, such as "mixed_bfloat16"; the recipe's
+            if not given.
         limit: Number of test images, at least 2; all if not given.
         anew: Whether to measure the log-likelihood even if the model's results hold it.
         overwrite: Whether an `index.html` that is there may be replaced.
@@ -66,9 +69,8 @@ def write_report(
     def measuring(fraction):
         report_progress(_LOADED + fraction * (_MEASURED - _LOADED), "Measuring")
 
-    found = study(
-        name, data_name=data, num_samples=num_samples, limit=limit, anew=anew, progress=measuring
-    )
+    options = {"num_samples": num_samples, "dtype": dtype, "limit": limit, "anew": anew}
+    found = study(name, data_name=data, progress=measuring, **options)
 
     def drawing(fraction):
         report_progress(_MEASURED + fraction * (1.0 - _MEASURED), "Drawing")

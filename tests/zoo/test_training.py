@@ -60,6 +60,16 @@ def test_evaluate_can_be_limited_and_given_more_samples(trained):
     assert results["protocol"]["importance_samples"] == 20
 
 
+def test_evaluate_in_bfloat16_is_close_and_says_so(trained):
+    results = keras_vae.zoo.evaluate(trained, dtype="mixed_bfloat16", limit=60)
+    exact = keras_vae.zoo.evaluate(trained, limit=60)
+    assert results["protocol"] == {**exact["protocol"], "precision": "mixed_bfloat16"}
+    nats, exact_nats = (r["test"]["log_likelihood"]["mean"] for r in (results, exact))
+    assert nats != exact_nats
+    assert nats == pytest.approx(exact_nats, abs=0.1)
+    assert results["test"]["elbo"] == exact["test"]["elbo"]
+
+
 def test_golden_inputs_are_test_images_binarized_by_the_recipe_of_the_literature(trained):
     splits = data.load("digits")
     np.random.seed(777)
