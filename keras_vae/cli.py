@@ -103,7 +103,7 @@ def train(recipe, out, strategy, every_steps, overwrite):
     """
     from keras_vae import replicas, zoo
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _show_log()
     if strategy == "multi-worker":
         strategy = replicas.make_strategy(strategy)
     with _progress("Measuring") as progress:
@@ -447,6 +447,16 @@ def demo(out):
 
     folder = demo.run(out, click.echo)
     click.echo(f"Look at {folder / 'contact_sheet.png'} and {folder / 'report.txt'}.")
+
+
+def _show_log():
+    import tensorflow as tf
+
+    logger = logging.getLogger("keras_vae")
+    logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        logger.addHandler(logging.StreamHandler())
+    tf.get_logger().setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

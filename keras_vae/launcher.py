@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+_QUIET = {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 _SECONDS_TO_SAVE = 30.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -83,7 +84,7 @@ def _run(command, num_workers, show, program):
         for index, environment in enumerate(worker_environments(num_workers)):
             process = subprocess.Popen(
                 [*program, *command],
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                env={**_QUIET, **os.environ, **environment},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -1,5 +1,6 @@
 """What several replicas need of `fit` and `evaluate` beyond what Keras does for one."""
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -45,8 +46,9 @@ def describe(strategy: tf.distribute.Strategy, batch_size: int) -> str:
         return f"{type(strategy).__name__}: one replica, batches of {batch_size}."
     resolver = strategy.cluster_resolver
     workers = len(resolver.cluster_spec().as_dict().get("worker", [])) if resolver else 1
+    kind = "MultiWorkerMirroredStrategy" if has_workers(strategy) else type(strategy).__name__
     return (
-        f"{type(strategy).__name__}: {replicas} replicas on {max(workers, 1)} worker(s). Each "
+        f"{kind}: {replicas} replicas on {max(workers, 1)} worker(s). Each "
         f"batch of {batch_size} is shared out, {-(-batch_size // replicas)} to a replica; data are "
         "sharded by example (AutoShardPolicy.DATA). The learning rate is that of the whole batch, "
         "and is not scaled."
@@ -108,11 +110,7 @@ def make_function(
         return means()
 
     def means():
-        per_replica = strategy.run(_global_means, args=(metrics,))
-        return {
-            name: strategy.experimental_local_results(value)[0]
-            for name, value in per_replica.items()
-        }
+        return means_over_replicas(metrics)
 
     run = one_step if num_steps == 1 else some_steps
     if not run_eagerly:
@@ -128,6 +126,15 @@ def make_function(
         return logs
 
     return function
+
+
+def means_over_replicas(metrics: list[keras.metrics.Mean]) -> dict[str, tf.Tensor]:
+    """Returns the running means over all replicas, by name, in one operation."""
+    strategy = tf.distribute.get_strategy()
+    per_replica = strategy.run(_global_means, args=(metrics,))
+    return {
+        name: strategy.experimental_local_results(value)[0] for name, value in per_replica.items()
+    }
 
 
 def global_batch_size(x: tf.Tensor) -> tf.Tensor:
@@ -162,8 +169,20 @@ def has_workers(strategy: tf.distribute.Strategy) -> bool:
 def sum_over_workers(strategy: tf.distribute.Strategy, value: int) -> int:
     """Returns the sum of a number over all replicas; every worker has to call it."""
     with strategy.scope():
-        total = strategy.run(sum_over_replicas, args=(tf.constant(value, tf.int64),))
-    return int(strategy.experimental_local_results(total)[0])
+        return int(_compiled_sum(strategy)(tf.constant(value, tf.int64)))
+
+
+@functools.cache
+def _compiled_sum(strategy):
+    def on_replica(value):
+        return sum_over_replicas(tf.identity(value))  # on the replica's own device
+
+    @tf.function
+    def total(value):
+        per_replica = strategy.run(on_replica, args=(value,))
+        return strategy.experimental_local_results(per_replica)[0]
+
+    return total
 
 
 @tf.autograph.experimental.do_not_convert

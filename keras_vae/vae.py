@@ -19,7 +19,7 @@ from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
 from keras_vae.optimizers import Adam
 from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
-from keras_vae.replicas import global_batch_size, make_function
+from keras_vae.replicas import global_batch_size, make_function, means_over_replicas
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
 from keras_vae.stability import CheckGuard, Guard, add_up, clip, clips, share
 
@@ -106,6 +106,7 @@ class VAE(keras.Model):
         self._running_means = [
             keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
         ]
+        self._evaluate_means = tf.function(self._means)
         self._evaluate_elbo = tf.function(self._elbo, reduce_retracing=True)
         self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
         self.build((None, *self.event_shape))
@@ -327,6 +328,13 @@ class VAE(keras.Model):
         self(tf.zeros((1, *self.event_shape)))  # Keras exports only what has been called.
         return super().export(*args, **kwargs)
 
+    def get_metrics_result(self):
+        """Returns the running means over all replicas."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return super().get_metrics_result()
+        with self.distribute_strategy.scope():
+            return self._evaluate_means()
+
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             super().make_train_function(force=True)
@@ -436,6 +444,9 @@ class VAE(keras.Model):
 
     def _results(self):
         return {tracker.name: tracker.result() for tracker in self._running_means}
+
+    def _means(self):
+        return means_over_replicas(self._running_means)
 
     def _over_replicas(self, function, step, apply=None):
         strategy = self.distribute_strategy
