@@ -43,7 +43,7 @@ def describe(strategy: tf.distribute.Strategy, batch_size: int) -> str:
     """Says in one line how a strategy shares out the work."""
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return f"{type(strategy).__name__}: one replica, batches of {batch_size}."
+        return f"One replica takes batches of {batch_size}."
     resolver = strategy.cluster_resolver
     workers = len(resolver.cluster_spec().as_dict().get("worker", [])) if resolver else 1
     kind = "MultiWorkerMirroredStrategy" if has_workers(strategy) else type(strategy).__name__

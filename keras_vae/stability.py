@@ -217,8 +217,8 @@ def _describe(model, record):
         parts.append(f"the gradient of {_some(paths)}")
     return (
         f"Step {step:.0f} gave values that are NaN or infinite: {'; '.join(parts)}. The batch goes "
-        f"from {smallest:g} to {largest:g}. The step was left out: the weights are still good, and "
-        f"so is the last checkpoint. {_MENDS}"
+        f"from {smallest:g} to {largest:g}. The step was left out: the weights are those before "
+        f"it, as are those of the last checkpoint. {_MENDS}"
     )
 
 
