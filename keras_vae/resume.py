@@ -1,5 +1,6 @@
 """Training that can be killed at any time and ends with the same weights."""
 
+import copy
 import logging
 import os
 import signal
@@ -61,6 +62,9 @@ class ExactResume(keras.callbacks.Callback):
     are the same in every epoch of the same number: `keras_vae.data.batches(..., epoch=epoch)` are,
     also with shuffling and binarization. Under several replicas, the weights are the same bits; the
     metrics of an epoch that was broken off may differ in the last one.
+
+    Checkpoints are written beside the training. One that cannot be written, as on a full disk,
+    stops it with an `OSError` when the next is due, and leaves those that are there.
 
     SIGTERM, by which clusters and people ask a process to end, saves after the batch under way and
     raises `Preempted`; a second one ends the process at once. Under
@@ -131,6 +135,7 @@ class ExactResume(keras.callbacks.Callback):
                     f"Received: a {type(callback).__name__}."
                 )
         self.history = []
+        self._writing = self._write_error = None
 
     # What fit calls
 
@@ -179,25 +184,34 @@ class ExactResume(keras.callbacks.Callback):
             self._stop()
 
     def on_train_end(self, logs=None):
+        self._finish_writing()
         if self._restored is not None:  # there was nothing left to do
             self._fill_history()
         self.model._initial_epoch = 0
         self.close()
 
     def close(self) -> None:
-        """Leaves SIGTERM to whom it was before, also when training did not come to its end."""
+        """Ends what goes on beside: also when training did not come to its end, call this."""
+        self._release_sigterm()
+        if self._writing is not None:
+            self._writing.join()
+
+    # Saving
+
+    def _release_sigterm(self):
         if getattr(self, "_previous_handler", None) is not None:
             signal.signal(signal.SIGTERM, self._previous_handler)
             self._previous_handler = None
 
-    # Saving
-
     def _save(self, epoch, batch):
+        self._finish_writing()
         # Workers add up the running means while they read them: all have to.
         variables = _variables(self.model)
         if batch:
             variables |= _metric_variables(self.model)
-        arrays = {name: keras.ops.convert_to_numpy(value) for name, value in variables.items()}
+        arrays = {
+            name: np.array(keras.ops.convert_to_numpy(value)) for name, value in variables.items()
+        }
         state = {
             "epoch": epoch,
             "batch": batch,
@@ -211,7 +225,26 @@ class ExactResume(keras.callbacks.Callback):
             # A guarded model counts steps that its optimizer was kept from.
             steps = getattr(self.model, "step", self.model.optimizer.iterations)
             number = int(keras.ops.convert_to_numpy(steps))
-            self.folder.write(Checkpoint(number, arrays, state))
+            self._start_writing(Checkpoint(number, arrays, copy.deepcopy(state)))
+
+    def _start_writing(self, checkpoint):
+        # Beside the training, which has no need to wait for the disk.
+        def write():
+            try:
+                self.folder.write(checkpoint)
+            except Exception as error:  # for the thread that trains to raise
+                self._write_error = error
+
+        self._writing = threading.Thread(target=write)
+        self._writing.start()
+
+    def _finish_writing(self):
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+        error, self._write_error = self._write_error, None
+        if error is not None:
+            raise error
 
     # Going on
 
@@ -289,7 +322,7 @@ class ExactResume(keras.callbacks.Callback):
             return
 
         def handler(number, frame):
-            self.close()  # the next one is for whom it was before
+            self._release_sigterm()  # the next one is for whom it was before
             self._is_asked_to_stop = True
             _logger.warning("SIGTERM: saving after this batch.")
 
@@ -304,6 +337,7 @@ class ExactResume(keras.callbacks.Callback):
         return sum_over_workers(self._strategy, int(self._is_asked_to_stop)) > 0
 
     def _stop(self):
+        self._finish_writing()
         self.close()
         raise Preempted
 

@@ -64,8 +64,8 @@ def test_twenty_kills_at_random_steps_change_no_bit(train, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_of_twenty_steps_changes_no_bit(train, whole, tmp_path):
-    for step in np.random.default_rng(7).choice(STEPS, 20, replace=False) + 1:
+def test_a_kill_at_any_of_six_random_steps_changes_no_bit(train, whole, tmp_path):
+    for step in np.random.default_rng(7).choice(STEPS, 6, replace=False) + 1:
         assert survives(train, tmp_path / str(step), [step]) == whole
 
 
