@@ -136,7 +136,7 @@ def main():
             print(f"{network:9} {weights}  {configuration:13} {speed:>9,.0f} {speed / one:>15.0%}")
         save, epoch = statistics.median(alone["saves"]), statistics.median(alone["epochs"])
         print(
-            f"{network:9} checkpoint at the end of an epoch: {1e3 * save:.0f} ms; "
+            f"{network:9} training waits {1e3 * save:.0f} ms for a checkpoint: "
             f"{save / (epoch * 60_000 / arguments.images):.2%} of an epoch of 60,000 images"
         )
 
