@@ -110,7 +110,7 @@ def make_function(
         return means()
 
     def means():
-        return means_over_replicas(metrics)
+        return means_over_replicas(strategy, metrics)
 
     run = one_step if num_steps == 1 else some_steps
     if not run_eagerly:
@@ -128,9 +128,10 @@ def make_function(
     return function
 
 
-def means_over_replicas(metrics: list[keras.metrics.Mean]) -> dict[str, tf.Tensor]:
+def means_over_replicas(
+    strategy: tf.distribute.Strategy, metrics: list[keras.metrics.Mean]
+) -> dict[str, tf.Tensor]:
     """Returns the running means over all replicas, by name, in one operation."""
-    strategy = tf.distribute.get_strategy()
     per_replica = strategy.run(_global_means, args=(metrics,))
     return {
         name: strategy.experimental_local_results(value)[0] for name, value in per_replica.items()

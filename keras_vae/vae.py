@@ -446,7 +446,7 @@ class VAE(keras.Model):
         return {tracker.name: tracker.result() for tracker in self._running_means}
 
     def _means(self):
-        return means_over_replicas(self._running_means)
+        return means_over_replicas(self.distribute_strategy, self._running_means)
 
     def _over_replicas(self, function, step, apply=None):
         strategy = self.distribute_strategy
