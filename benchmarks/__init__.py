@@ -1,0 +1,1 @@
+"""Measurements side by side, that anyone can repeat: `python -m benchmarks.NAME`."""

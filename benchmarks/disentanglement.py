@@ -1,0 +1,111 @@
+"""Disentanglement: a beta-VAE of the embedded sprites against its beta = 1 twin.
+
+    python -m benchmarks.disentanglement
+
+The two differ in beta alone. Both see new sprites in every batch, so there is no overfitting and no
+test set apart. About half an hour for each on one core.
+"""
+
+import logging
+import time
+from pathlib import Path
+
+import click
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.results import FOLDER, Results
+from keras_vae import BetaVAE, metrics, sprites
+from keras_vae.disentanglement import disentanglement
+
+PROTOCOL = {
+    "model": "BetaVAE, convolutional 16-32-64-64, 256 hidden units, 10 latents",
+    "image_size": 64,
+    "steps": 10_000,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "dtype": "mixed_bfloat16",
+    "num_examples": 10_000,
+    "num_votes": 3000,
+    "seed": 0,
+}
+BETAS = (1, 4)
+
+
+def endless_sprites(batch_size, seed):
+    """Returns a dataset of batches of new sprites, (batch_size, 64, 64, 1)."""
+    seeds = np.random.RandomState(seed)
+
+    def batches():
+        while True:
+            yield sprites.sample(batch_size, seed=seeds.randint(2**31))[0]
+
+    spec = tf.TensorSpec((batch_size, 64, 64, 1), tf.float32)
+    return tf.data.Dataset.from_generator(batches, output_signature=spec).prefetch(4)
+
+
+def train(beta, steps, log):
+    """Returns a beta-VAE after some optimizer steps, in float32."""
+    keras.utils.set_random_seed(PROTOCOL["seed"])
+
+    def build(dtype):
+        return BetaVAE(
+            (64, 64, 1), 10, beta=beta, filters=(16, 32, 64, 64), hidden_units=256, dtype=dtype
+        )
+
+    vae = build(PROTOCOL["dtype"])
+    schedule = keras.optimizers.schedules.CosineDecay(PROTOCOL["learning_rate"], steps, alpha=0.05)
+    steps_per_epoch = min(500, steps)
+    vae.compile(keras.optimizers.Adam(schedule), steps_per_execution=min(25, steps_per_epoch))
+    batches = endless_sprites(PROTOCOL["batch_size"], PROTOCOL["seed"])
+    epochs = steps // steps_per_epoch
+    vae.fit(batches, steps_per_epoch=steps_per_epoch, epochs=epochs, verbose=2 if log else 0)
+    trained = build("float32")
+    trained.set_weights(vae.get_weights())
+    return trained
+
+
+def measure(beta, steps, num_examples, num_votes, log=True):
+    """Returns the five scores, with ELBO and active units of the trained model."""
+    start = time.monotonic()
+    vae = train(beta, steps, log)
+    training_seconds = time.monotonic() - start
+    images, _ = sprites.sample(2000, seed=PROTOCOL["seed"] + 1)
+    scores = disentanglement(
+        vae,
+        sprites.render,
+        sprites.FACTOR_SIZES,
+        num_examples=num_examples,
+        num_votes=num_votes,
+        seed=PROTOCOL["seed"],
+    )
+    return {
+        **scores,
+        "elbo": float(np.mean(vae.elbo(images, seed=0))),
+        "kl": float(metrics.kl_per_latent(vae, images).sum(axis=-1).mean()),
+        "active_units": metrics.active_units(vae, images),
+        "training_seconds": round(training_seconds, 1),
+    }
+
+
+@click.command()
+@click.option("--steps", default=PROTOCOL["steps"], type=click.IntRange(1))
+@click.option("--num-examples", default=PROTOCOL["num_examples"], type=click.IntRange(100))
+@click.option("--num-votes", default=PROTOCOL["num_votes"], type=click.IntRange(3))
+@click.option("--betas", default=BETAS, multiple=True, type=click.IntRange(1))
+@click.option("--out", default=FOLDER, type=click.Path(path_type=Path))
+def main(steps, num_examples, num_votes, betas, out):
+    """Measure how well the latents of beta-VAEs keep the factors of sprites apart."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    given = {"steps": steps, "num_examples": num_examples, "num_votes": num_votes}
+    results = Results("disentanglement", {**PROTOCOL, **given}, out)
+    for beta in betas:
+        row = results.measure(
+            f"beta = {beta}", lambda b=beta: measure(b, steps, num_examples, num_votes)
+        )
+        click.echo(f"beta = {beta}: " + ", ".join(f"{k} {v:.3g}" for k, v in row.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The benchmarks measure what they say, on little data, and the page shows what they measured."""
+
+import numpy as np
+import pytest
+
+from benchmarks import tables
+from keras_vae import anomaly as scores
+
+
+def test_the_page_shows_the_results():
+    text = tables.PAGE.read_text(encoding="utf-8")
+    assert tables.page(text) == text, "stale: run python -m benchmarks.tables"
+
+
+@pytest.mark.data
+class TestOnData:
+    def test_a_held_out_digit_is_told_from_the_others(self, monkeypatch):
+        from benchmarks import anomaly
+
+        monkeypatch.setitem(anomaly.PROTOCOL, "epochs", 1)
+        monkeypatch.setitem(anomaly.PROTOCOL, "num_samples", 1)
+        table = skip_without_data(lambda: anomaly.held_out_digit(1, limit=60))
+        assert set(table) == set(scores.METHODS)
+        # Ones are few strokes: a model that knows next to nothing finds them the most likely.
+        assert table["elbo"]["auroc"] < 0.5 < table["typicality"]["auroc"]
+
+    def test_codes_that_are_the_labels_are_the_best(self):
+        representation = pytest.importorskip("benchmarks.representation")
+        labels = np.arange(200) % 10
+        codes = np.eye(10)[labels]
+        row = representation.measure(codes, labels, codes, labels)
+        assert row["linear_probe"] == row["nearest_neighbour"] == 1.0
+        assert row["k_means"]["accuracy"] == 1.0
+
+    def test_sprites_are_learned_and_scored(self):
+        from benchmarks import disentanglement
+
+        row = disentanglement.measure(4, steps=2, num_examples=200, num_votes=9, log=False)
+        assert 0.0 <= row["mig"] <= 1.0
+        assert row["elbo"] < 0.0
+
+
+def skip_without_data(measure):
+    try:
+        return measure()
+    except RuntimeError as error:
+        pytest.skip(str(error))
