@@ -107,6 +107,8 @@ def _training(recipe, facts):
     rate = f"{training.learning_rate:g}"
     if training.final_learning_rate is not None:
         rate += f" falling to {training.final_learning_rate:g} along a cosine"
+        if training.decay_epochs is not None:
+            rate += f" of {training.decay_epochs} epochs"
     minutes, best = facts["seconds"] / 60, " (the best one)" if training.patience else ""
     start = f"Starts from the weights of `{training.initial}`. " if training.initial else ""
     if stage := facts.get("initial"):

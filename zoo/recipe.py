@@ -40,6 +40,8 @@ class TrainingRecipe:
         learning_rate: Of Adam, at the start.
         final_learning_rate: Of Adam at the last epoch, reached along a cosine; constant if not
             given.
+        decay_epochs: Epochs that the whole cosine takes, where training ends on its way; `epochs`
+            if not given.
         patience: Epochs without a better validation ELBO before training stops; the weights with
             the best one are kept. If not given, all epochs are run and the last weights kept, as
             suits objectives that are after something else than the ELBO.
@@ -62,6 +64,7 @@ class TrainingRecipe:
     batch_size: int = 128
     learning_rate: float = 1e-3
     final_learning_rate: float | None = None
+    decay_epochs: int | None = None
     patience: int | None = None
     seed: int = 0
     jit_compile: bool = False

@@ -208,7 +208,8 @@ def _compile(model, recipe, num_images):
     training = recipe.training
     learning_rate = training.learning_rate
     if training.final_learning_rate is not None:
-        steps = training.epochs * -(-num_images // training.batch_size)
+        epochs = training.decay_epochs or training.epochs
+        steps = epochs * -(-num_images // training.batch_size)
         learning_rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, steps, alpha=training.final_learning_rate / learning_rate
         )

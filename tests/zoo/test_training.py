@@ -162,6 +162,15 @@ def test_a_stage_is_trained_first_and_resumed_too(tmp_path, monkeypatch):
     assert "In two stages: first the recipe `stage` for 2 epochs" in keras_vae.zoo.info(folder).card
 
 
+def test_a_cosine_may_take_longer_than_the_training():
+    given = {"learning_rate": 0.1, "final_learning_rate": 0.0, "decay_epochs": 4}
+    changed = recipe(2, **given)
+    model = changed.build()
+    training._compile(model, changed, num_images=256)  # two batches
+    rates = keras.ops.convert_to_numpy([model.optimizer._learning_rate(step) for step in (0, 4, 8)])
+    np.testing.assert_allclose(rates, [0.1, 0.05, 0.0], atol=1e-6)
+
+
 def test_patience_stops_training(tmp_path):
     folder = keras_vae.zoo.train(
         recipe(50, patience=1, learning_rate=1.0), tmp_path / "tiny", verbose=0
