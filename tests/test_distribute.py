@@ -1,7 +1,5 @@
 """Training on two replicas, here two logical CPUs, against training on one."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -9,13 +7,7 @@ import tensorflow as tf
 
 from keras_vae.objectives import ELBO
 from keras_vae.schedules import Linear
-
-
-@functools.cache
-def mirrored():
-    # One for all tests: strategies of one process number their collective operations alike, and
-    # TensorFlow refuses a number that comes back with another shape.
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+from tests.strategies import mirrored
 
 
 def one_replica():

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_vae.random import fixed_seed, replica_seed
+from tests.strategies import mirrored
 
 
 def normal(seed, shape=(1000,)):
@@ -44,7 +45,7 @@ def test_replica_seed_repeats_with_the_generators_seed():
 
 
 def test_replica_seed_differs_between_replicas_and_repeats():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = mirrored()
 
     def draw():
         with strategy.scope():

@@ -1,6 +1,5 @@
 """Single bad batches: named, left out, clipped; the same on one replica and on two."""
 
-import functools
 import logging
 
 import keras
@@ -10,11 +9,7 @@ import tensorflow as tf
 
 from keras_vae.distributions import FixedScaleNormal
 from keras_vae.stability import Guard, NonFiniteError
-
-
-@functools.cache
-def mirrored():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+from tests.strategies import mirrored
 
 
 def one_replica():

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_vae import ConvVAE
 from keras_vae.distributions import kl_divergence
 from keras_vae.export import ExportError, find_exports, to_saved_model, verify
+from tests.strategies import mirrored
 
 # Each of these is computed by the same kernels as in the model: differences are a last bit or two.
 EXACT = {"rtol": 1e-6, "atol": 1e-6}
@@ -135,7 +136,7 @@ def test_only_the_weights_of_the_part_are_written(build, export):
 
 
 def test_exports_of_a_distributed_model_hold_the_trained_weights(build, export):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with mirrored().scope():
         model = build("dense")
         model.compile(keras.optimizers.SGD(0.1))
     x = np.ones((8, 9, 7, 1), np.float32)
