@@ -44,14 +44,25 @@ def describe(strategy: tf.distribute.Strategy, batch_size: int) -> str:
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return f"One replica takes batches of {batch_size}."
-    resolver = strategy.cluster_resolver
-    workers = len(resolver.cluster_spec().as_dict().get("worker", [])) if resolver else 1
     kind = "MultiWorkerMirroredStrategy" if has_workers(strategy) else type(strategy).__name__
     return (
-        f"{kind}: {replicas} replicas on {max(workers, 1)} worker(s). Each "
-        f"batch of {batch_size} is shared out, {-(-batch_size // replicas)} to a replica; data are "
-        "sharded by example (AutoShardPolicy.DATA). The learning rate is that of the whole batch, "
-        "and is not scaled."
+        f"{kind}: {replicas} replicas on {num_workers(strategy)} worker(s). Each "
+        f"batch of {batch_size} is shared out, {-(-batch_size // replicas)} to a replica. The "
+        "learning rate is that of the whole batch, and is not scaled."
+    )
+
+
+def input_context(strategy: tf.distribute.Strategy) -> tf.distribute.InputContext:
+    """Returns which of how many workers this process is, for `keras_vae.data`."""
+    if not has_workers(strategy):
+        return tf.distribute.InputContext(num_replicas_in_sync=strategy.num_replicas_in_sync)
+    resolver = strategy.cluster_resolver
+    tasks = resolver.cluster_spec().as_dict()
+    chiefs = len(tasks.get("chief", []))
+    return tf.distribute.InputContext(
+        num_input_pipelines=chiefs + len(tasks.get("worker", [])),
+        input_pipeline_id=resolver.task_id + (chiefs if resolver.task_type == "worker" else 0),
+        num_replicas_in_sync=strategy.num_replicas_in_sync,
     )
 
 
@@ -168,9 +179,15 @@ def has_workers(strategy: tf.distribute.Strategy) -> bool:
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, value: int) -> int:
-    """Returns the sum of a number over all replicas; every worker has to call it."""
+    """Returns the sum of a number over all workers, each of which has to call it."""
     with strategy.scope():
-        return int(_compiled_sum(strategy)(tf.constant(value, tf.int64)))
+        over_replicas = int(_compiled_sum(strategy)(tf.constant(value, tf.int64)))
+    return over_replicas * num_workers(strategy) // strategy.num_replicas_in_sync
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of processes that train together."""
+    return input_context(strategy).num_input_pipelines
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.checkpoints import Checkpoint, CheckpointFolder
-from keras_vae.replicas import has_workers, is_chief, sum_over_workers
+from keras_vae.replicas import has_workers, is_chief, num_workers, sum_over_workers
 
 # What Keras' own callbacks carry from epoch to epoch.
 _CARRIED = {
@@ -343,7 +343,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def _check_agreement(self, checkpoint):
         number = 0 if checkpoint is None else checkpoint.number
-        if sum_over_workers(self._strategy, number) != number * self._strategy.num_replicas_in_sync:
+        if sum_over_workers(self._strategy, number) != number * num_workers(self._strategy):
             raise ValueError(
                 f"The workers see different checkpoints in {self.folder.path}: it should be a "
                 f"folder that all of them share. Received: step {number} here."

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_vae.launcher import launch
+from tests.images import write_set
 
 WORKER = Path(__file__).with_name("worker.py")
 SECONDS = 400
@@ -26,22 +27,34 @@ def results(folder, task, number):
         return dict(archive)
 
 
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory):
+def alone_and_both(task, folder):
     """What one process gives, and what each of two workers gives."""
-    folder = tmp_path_factory.mktemp("steps")
-    command = [sys.executable, WORKER, "steps", folder]
+    command = [sys.executable, WORKER, task, folder]
     alone = subprocess.run(command, env=os.environ, timeout=SECONDS, check=False)
     assert alone.returncode == 0
-    status, lines = two_workers("steps", folder)
+    status, lines = two_workers(task, folder)
     assert status == 0, lines
-    return [results(folder, "steps", number) for number in ("alone", 0, 1)]
+    return [results(folder, task, number) for number in ("alone", 0, 1)]
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    return alone_and_both("steps", tmp_path_factory.mktemp("steps"))
 
 
 def test_two_workers_take_the_same_step_as_one_process(steps):
     alone, first, second = steps
     np.testing.assert_allclose(first["one_step"], alone["one_step"], rtol=0, atol=1e-6)
     np.testing.assert_array_equal(first["one_step"], second["one_step"])
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_two_workers_take_nearly_the_same_step_in_mixed_precision(steps, dtype):
+    alone, first, second = steps
+    np.testing.assert_array_equal(first[dtype], second[dtype])
+    # bfloat16 keeps 8 bits: a hundredth of the largest weights.
+    np.testing.assert_allclose(first[dtype], alone["one_step"], rtol=0, atol=1e-2)
+    assert not np.array_equal(first[dtype], alone["one_step"])
 
 
 def test_uneven_batches_weigh_right_on_two_workers(steps):
@@ -67,6 +80,17 @@ def test_each_worker_has_noise_of_its_own_in_each_step(steps):
     _, first, second = steps
     draws = [worker[key] for worker in (first, second) for key in ("first", "second")]
     assert len(np.unique(draws)) == 4
+
+
+def test_two_workers_that_read_files_of_their_own_give_the_means_over_all(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    write_set(tmp_path, "tfrecord", num_shards=3)
+    alone, first, second = alone_and_both("files", tmp_path)
+    assert len(first["own"]) != len(second["own"])
+    assert sorted([*first["own"], *second["own"]]) == sorted(alone["own"])
+    assert first["total"] == second["total"] == alone["total"] == 50
+    for worker in (first, second):
+        np.testing.assert_allclose(worker["history"], alone["history"], rtol=1e-5)
 
 
 @pytest.mark.slow

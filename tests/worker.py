@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_vae import DenseVAE, data
 from keras_vae.distributions import DiagonalNormal
-from keras_vae.replicas import make_strategy
+from keras_vae.replicas import input_context, make_strategy, sum_over_workers
 from keras_vae.resume import ExactResume
 
 
@@ -19,17 +19,17 @@ def images():
     return np.float32(np.random.default_rng(0).random((30, 8, 8, 1)) < 0.4)
 
 
-def model(noise=True, **options):
+def model(noise=True, event_shape=(8, 8, 1), learning_rate=0.01, dtype=None, **options):
     keras.utils.set_random_seed(0)
     changes = {} if noise else {"posterior": DiagonalNormal(max_log_scale=40.0)}
-    vae = DenseVAE(event_shape=(8, 8, 1), latent_dim=2, hidden_units=(8,), **changes)
+    vae = DenseVAE(event_shape=event_shape, latent_dim=2, hidden_units=(8,), dtype=dtype, **changes)
     if not noise:
         # A scale of exp(-40) is lost in float32; but not beside 0, where an image without any
         # active unit would lie.
         kernel, bias = vae.encoder.layers[-1].get_weights()
         kernel[:, 2:], bias[:2], bias[2:] = 0.0, 0.1, -1e4
         vae.encoder.layers[-1].set_weights([kernel, bias])
-    vae.compile(keras.optimizers.SGD(0.01, global_clipnorm=5.0), **options)
+    vae.compile(keras.optimizers.SGD(learning_rate, global_clipnorm=5.0), **options)
     return vae
 
 
@@ -48,6 +48,11 @@ def steps(strategy):
         vae = model(noise=False)
     vae.fit(x[:8], batch_size=8, **options)
     out["one_step"] = weights_of(vae)
+    for dtype in ("mixed_bfloat16", "mixed_float16"):
+        with strategy.scope():
+            vae = model(noise=False, dtype=dtype)
+        vae.fit(x[:8], batch_size=8, **options)
+        out[dtype] = weights_of(vae)
     with strategy.scope():
         vae = model(noise=False, steps_per_execution=3)
     # 13 examples in batches of 4: the last is a single one, and an execution is not full.
@@ -70,6 +75,21 @@ def noise(strategy):
         out[key] = np.array(own)
         vae.reset_metrics()
     return out
+
+
+def files(strategy, folder):
+    """One epoch over a set in several files: what each worker read, and the means over all."""
+    context = input_context(strategy)
+    split = data.load(
+        str(folder), max_in_memory_bytes=100, repeatable=True, input_context=context
+    ).train
+    with strategy.scope():
+        vae = model(noise=False, event_shape=(4, 4, 1), learning_rate=0.0, steps_per_execution=2)
+    batches = data.batches(split.images, 8, shuffle=True, input_context=context)
+    history = vae.fit(batches, verbose=0).history
+    own = [int(image[0, 0, 0]) for image in split.images]
+    total = sum_over_workers(strategy, len(own))
+    return {"own": np.array(own), "history": history_of(history), "total": np.array(total)}
 
 
 class Die(keras.callbacks.Callback):
@@ -106,6 +126,7 @@ if __name__ == "__main__":
     number = distribution.cluster_resolver.task_id if distribution.cluster_resolver else "alone"
     results = {
         "steps": lambda: {**steps(distribution), **noise(distribution)},
+        "files": lambda: files(distribution, next(folder.glob("bars/*"))),
         "whole": lambda: resume(distribution, folder),
         "killed": lambda: resume(distribution, folder, signal.SIGKILL),
         "terminated": lambda: resume(distribution, folder, signal.SIGTERM),

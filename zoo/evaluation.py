@@ -88,14 +88,17 @@ def _in_memory(images):
     return images if isinstance(images, np.ndarray) else np.stack(list(images.as_numpy_iterator()))
 
 
-def load_splits(recipe: Recipe) -> data.Splits:
-    """Returns the data set that a recipe names, cut as it says."""
+def load_splits(
+    recipe: Recipe, input_context: tf.distribute.InputContext | None = None
+) -> data.Splits:
+    """Returns the data set that a recipe names, cut as it says, or one worker's share of it."""
     wanted = recipe.data
     return data.load(
         wanted.name,
         split_seed=wanted.split_seed,
         image_size=wanted.image_size,
         repeatable=True,
+        input_context=input_context,
     )
 
 

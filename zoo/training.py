@@ -100,17 +100,19 @@ def _trained(recipe, work, strategy, **options):
     """Returns the trained model, in the recipe's precision, and the facts of its training."""
     _open_work(work, recipe, is_chief=replicas.is_chief(strategy))
     initial, facts_of_initial = _initial(recipe.training.initial, work, strategy, **options)
-    splits = load_splits(recipe)
+    splits = load_splits(recipe, replicas.input_context(strategy))
     validation, _ = held_out(recipe, splits)
-    model, history = _fit(
-        recipe, work, initial, splits.train.images, validation, strategy, **options
-    )
+    images = splits.train.images
+    total = num_images(images)
+    if isinstance(images, tf.data.Dataset):  # one worker's share
+        total = replicas.sum_over_workers(strategy, total)
+    model, history = _fit(recipe, work, initial, images, total, validation, strategy, **options)
     if recipe.training.patience is not None:
         with _minding_workers(strategy):
             replicas.sum_over_workers(strategy, 0)  # The first of them has written it by then.
         model.load_weights(work / _BEST)
     facts = {
-        "num_images": num_images(splits.train.images),
+        "num_images": total,
         **_training_facts(history, recipe.training),
         **facts_of_initial,
     }
@@ -129,7 +131,7 @@ def _initial(name, work, strategy, **options):
     return model, {"initial": facts}
 
 
-def _fit(recipe, work, initial, images, validation, strategy, *, every_steps, verbose):
+def _fit(recipe, work, initial, images, total, validation, strategy, *, every_steps, verbose):
     training = recipe.training
     keras.utils.set_random_seed(training.seed)
     _logger.info(replicas.describe(strategy, training.batch_size))
@@ -137,7 +139,7 @@ def _fit(recipe, work, initial, images, validation, strategy, *, every_steps, ve
         model = recipe.build(dtype=training.dtype)
         if initial is not None:
             store.adopt_weights(model, initial)
-        _compile(model, recipe, num_images(images))
+        _compile(model, recipe, total)
     with tf.device("CPU:0"):
         epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
     batches = data.batches(
@@ -147,6 +149,7 @@ def _fit(recipe, work, initial, images, validation, strategy, *, every_steps, ve
         shuffle=True,
         seed=training.seed,
         epoch=epoch,
+        input_context=replicas.input_context(strategy),
     )
     is_chief = replicas.is_chief(strategy)
     with tempfile.TemporaryDirectory() as scratch:
