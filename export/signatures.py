@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.distributions import kl_divergence, kl_per_latent
+from keras_vae.networks.upsampling import in_general_operations
 from keras_vae.vae import VAE
 
 tfd = tfp.distributions
@@ -89,26 +90,30 @@ def signatures(model: VAE, part: str, *, uint8_images: bool = False) -> tuple[Si
         names = ", ".join(repr(name) for name in PARTS)
         raise ValueError(f"`part` should be one of {names}. Received: part={part!r}.")
 
+    def likelihood_of(z):
+        with in_general_operations(model.decoder):
+            return model.decode(z)
+
     def decode(z):
-        likelihood = model.decode(z)
+        likelihood = likelihood_of(z)
         scale = {"scale": likelihood.stddev()} if _is_normal(likelihood) else {}
         return {"image": likelihood.mean(), **scale}
 
     def sample(num_samples, seed):
         z = model.prior.distribution().sample(num_samples, seed=seed)
-        return {"image": model.decode(z).mean()}
+        return {"image": likelihood_of(z).mean()}
 
     def encode(image):
         posterior = model.encode(to_float(image))
         return {"loc": posterior.mean(), "scale": _stddev(posterior), "kl": kl(posterior)}
 
     def reconstruct(image):
-        return {"image": model.decode(model.encode(to_float(image)).mean()).mean()}
+        return {"image": likelihood_of(model.encode(to_float(image)).mean()).mean()}
 
     def score(image):
         image = to_float(image)
         posterior = model.encode(image)
-        reconstruction = -model.decode(posterior.mean()).log_prob(image)
+        reconstruction = -likelihood_of(posterior.mean()).log_prob(image)
         divergence = kl(posterior)
         elbo = -(reconstruction + divergence)
         return {"elbo": elbo, "reconstruction": reconstruction, "kl": divergence}

@@ -325,7 +325,7 @@ def beta_vae_score(
     return float(classifier.score(*collect(num_eval)))
 
 
-def posterior_means(
+def mean_representation(
     model, render: Callable[[np.ndarray], np.ndarray]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the function from factors to the means of the posterior of their images.
@@ -388,7 +388,7 @@ def disentanglement(
     num_eval = num_votes // 3
     num_train = num_votes - num_eval
     _check_votes(factor_sizes, num_train, num_eval, batch_size=64)
-    represent = posterior_means(model, render)
+    represent = mean_representation(model, render)
     factors = np.random.RandomState(seed).randint(
         0, factor_sizes, (num_examples, len(factor_sizes))
     )
