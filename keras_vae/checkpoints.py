@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_vae.files import atomic_file
 
-_FORMAT = 1
+_FORMAT = 2
 _NAME = re.compile(r"checkpoint-(\d{12})\.npz")
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 _logger = logging.getLogger(__name__)
 

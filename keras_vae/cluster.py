@@ -101,7 +101,7 @@ def kubeflow_manifest(job: ClusterJob) -> str:
 apiVersion: kubeflow.org/v1
 kind: TFJob
 metadata:
-  name: {job.name}
+  name: {json.dumps(job.name)}
 spec:
   runPolicy:
     cleanPodPolicy: Running
@@ -162,9 +162,11 @@ srun --kill-on-bad-exit=1 bash -c '
 ' worker {shlex.join(job.command)}
 status=$?
 
-# 138: asked to stop, and saved. Going on takes the same command.
-if [ "$status" -eq 138 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-fi
+# 138: asked to stop, and saved; 143: asked between two saves. Going on takes the same command.
+case "$status" in
+138 | 143)
+    [ "${{SLURM_RESTART_COUNT:-0}}" -ge 20 ] || scontrol requeue "$SLURM_JOB_ID"
+    ;;
+esac
 exit "$status"
 """

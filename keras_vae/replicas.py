@@ -149,12 +149,6 @@ def means_over_replicas(
     }
 
 
-def global_batch_size(x: tf.Tensor) -> tf.Tensor:
-    """Returns the number of examples on all replicas together, which may differ in their share."""
-    batch_size = tf.cast(tf.shape(x)[0], tf.float32)
-    return sum_over_replicas(batch_size)
-
-
 def sum_over_replicas(values):
     """Returns the sums of tensors over all replicas; from within one of them."""
     context = tf.distribute.get_replica_context()

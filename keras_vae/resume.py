@@ -63,6 +63,9 @@ class ExactResume(keras.callbacks.Callback):
     also with shuffling and binarization. Under several replicas, the weights are the same bits; the
     metrics of an epoch that was broken off may differ in the last one.
 
+    That holds for data that end with an epoch. With `steps_per_epoch`, Keras reads one stream on
+    and on, and what goes on later begins it anew.
+
     Checkpoints are written beside the training. One that cannot be written, as on a full disk,
     stops it with an `OSError` when the next is due, and leaves those that are there.
 
@@ -153,6 +156,7 @@ class ExactResume(keras.callbacks.Callback):
         self.model._initial_epoch = self._epoch  # as Keras' own BackupAndRestore does
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.model._initial_epoch = 0  # Keras has read it, and keeps it where `fit` raises
         self._epoch = epoch
         if self.epoch is not None:
             self.epoch.assign(epoch)
@@ -218,7 +222,7 @@ class ExactResume(keras.callbacks.Callback):
             "steps_per_execution": self.model.steps_per_execution,
             "stop_training": self.model.stop_training,
             "history": self.history,
-            "callbacks": [_state_of(callback) for callback in self.callbacks],
+            "callbacks": [[type(c).__name__, _state_of(c)] for c in self.callbacks],
         }
         self._last_saved = batch
         if is_chief(self._strategy):
@@ -269,8 +273,15 @@ class ExactResume(keras.callbacks.Callback):
                 f"{state['steps_per_execution']}, broken off within an epoch: go on with the same. "
                 f"Received: steps_per_execution={steps}."
             )
+        found = [name for name, _ in state["callbacks"]]
+        given = [type(callback).__name__ for callback in self.callbacks]
+        if found != given:
+            raise ValueError(
+                f"{self.folder.path} holds a training with the callbacks {found}: go on with the "
+                f"same, in the same order. Received: callbacks={given}."
+            )
         self._assign(variables, arrays)
-        for callback, callback_state in zip(self.callbacks, state["callbacks"], strict=True):
+        for callback, (_, callback_state) in zip(self.callbacks, state["callbacks"], strict=True):
             _set_state(callback, callback_state)
         self._restored, self._skip = arrays, state["batch"]
         self._epoch, self._last_saved = state["epoch"], state["batch"]
@@ -338,6 +349,8 @@ class ExactResume(keras.callbacks.Callback):
 
     def _stop(self):
         self._finish_writing()
+        # Nobody leaves before the first has written: whoever sees one leave stops the others.
+        sum_over_workers(self._strategy, 0)
         self.close()
         raise Preempted
 

@@ -81,6 +81,10 @@ class Guard:
         self._record = _counter(tf.fill([size], -1.0))
         self._skipped = _counter(tf.constant(0, tf.int64))
 
+    def reset(self) -> None:
+        """Forgets a step that was not finite; in the scope of the model's strategy."""
+        self._record.assign(tf.fill(self._record.shape, -1.0))
+
     @property
     def num_skipped(self) -> int:
         return 0 if self._skipped is None else int(_local_values(self._skipped)[0])
@@ -109,8 +113,10 @@ class Guard:
 
         is_first = (self._record.read_value()[0] < 0) & ~is_finite
         tf.cond(is_first, observe, lambda: None)
-        self._skipped.assign_add(tf.cast(is_finite & ~is_usual, tf.int64))
-        return is_finite & is_usual
+        # Behind a bad step nothing moves until `check` has spoken, after the whole execution.
+        is_clean = self._record.read_value()[0] < 0
+        self._skipped.assign_add(tf.cast(is_finite & ~is_usual & is_clean, tf.int64))
+        return is_finite & is_usual & is_clean
 
     def _observe(self, model, x, losses, gradients):
         x = tf.cast(x, tf.float32)
@@ -139,6 +145,8 @@ class CheckGuard(keras.callbacks.Callback):
     """Lets the model's guard speak behind every batch; `fit` adds it by itself."""
 
     def on_train_begin(self, logs=None):
+        with self.model.distribute_strategy.scope():
+            self.model.guard.reset()
         self._reported = self.model.guard.num_skipped
 
     def on_train_batch_end(self, batch, logs=None):
@@ -166,15 +174,18 @@ def clip(optimizer: keras.optimizers.Optimizer, gradients: list) -> list:
     """Clips gradients as the optimizer is told to.
 
     Keras clips on each replica by itself, before it adds up: with the gradients of all replicas
-    together, this is what one replica would have done.
+    together, this is what one replica would have done. Gradients come with the optimizer's loss
+    scale in them, and so the limits do.
     """
+    scale = optimizer.scale_loss(tf.constant(1.0))
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if optimizer.clipnorm:
-        return [g if g is None else tf.clip_by_norm(g, optimizer.clipnorm) for g in gradients]
+        limit = optimizer.clipnorm * scale
+        return [g if g is None else tf.clip_by_norm(g, limit) for g in gradients]
     if optimizer.global_clipnorm:
-        return tf.clip_by_global_norm(gradients, optimizer.global_clipnorm)[0]
+        return tf.clip_by_global_norm(gradients, optimizer.global_clipnorm * scale)[0]
     if optimizer.clipvalue:
-        limit = optimizer.clipvalue
+        limit = optimizer.clipvalue * scale
         return [g if g is None else tf.clip_by_value(g, -limit, limit) for g in gradients]
     return gradients
 

@@ -19,7 +19,7 @@ from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
 from keras_vae.optimizers import Adam
 from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
-from keras_vae.replicas import global_batch_size, make_function, means_over_replicas
+from keras_vae.replicas import make_function, means_over_replicas, sum_over_replicas
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
 from keras_vae.stability import CheckGuard, Guard, add_up, clip, clips, share
 
@@ -360,9 +360,14 @@ class VAE(keras.Model):
 
     def test_step(self, data):
         """Scores one batch; returns the running means."""
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, sample_weight, _ = _share_of_batch(data)
         self._track(self._objective_losses(x, training=False), sample_weight)
         return self._results()
+
+    def predict_step(self, data):
+        """Reconstructs one batch."""
+        x, _, num_examples = _share_of_batch(data)
+        return self(x, training=False)[:num_examples]
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments, serialized."""
@@ -401,7 +406,7 @@ class VAE(keras.Model):
         return self.likelihood.distribution(params)
 
     def _infer(self, x, posterior, num_samples, seed, training=False):
-        z = _sample(posterior, num_samples, seed)
+        z = posterior.sample(num_samples, seed=seed)
         prior, likelihood = self.prior.distribution(), self._decode(z, training)
         return Inference(x, z, posterior, prior, likelihood)
 
@@ -414,11 +419,12 @@ class VAE(keras.Model):
 
     def _backward(self, data):
         """Returns whether to take a step, and the gradients for it."""
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, sample_weight, num_examples = _share_of_batch(data)
+        batch_size = sum_over_replicas(tf.cast(num_examples, tf.float32))
         with tf.GradientTape() as tape:
             losses = self._objective_losses(x, training=True)
             # The optimizer sums over replicas, so each gives its share of the global mean.
-            loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / global_batch_size(x)
+            loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / batch_size
             if self.losses:
                 loss += tf.add_n(self.losses) / tf.distribute.get_strategy().num_replicas_in_sync
             loss = self.optimizer.scale_loss(loss)
@@ -505,17 +511,18 @@ def _with_first(callback, callbacks, model):
     return callbacks
 
 
-def _sample(distribution, num_samples, seed):
+def _share_of_batch(data):
+    """Returns a replica's examples, their weights or `None`, and how many there are."""
+    x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+    num_examples = tf.shape(x)[0]
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return distribution.sample(num_samples, seed=seed)
-    # A short last batch leaves replicas without examples, and TFP then divides by zero.
-    batch_shape = distribution.batch_shape_tensor()
-    shape = tf.concat([[num_samples], batch_shape, distribution.event_shape], axis=0)
-    return tf.cond(
-        tf.reduce_prod(batch_shape) > 0,
-        lambda: distribution.sample(num_samples, seed=seed),
-        lambda: tf.zeros(shape),
-    )
+        return x, weight, num_examples
+    # A short last batch leaves replicas without examples, on which the convolutions of oneDNN and
+    # the distributions of TFP fail: those replicas get one that weighs nothing.
+    weight = tf.ones([num_examples]) if weight is None else weight
+    missing = tf.cast(tf.equal(num_examples, 0), tf.int32)
+    x = tf.pad(x, [[0, missing], *[[0, 0]] * (x.shape.rank - 1)])
+    return x, tf.pad(weight, [[0, missing], *[[0, 0]] * (weight.shape.rank - 1)]), num_examples
 
 
 def _weighted(values, sample_weight):

@@ -34,8 +34,13 @@ def fake(folder, name, text):
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("status", [0, 1, 138])
-def test_slurm_gives_every_task_its_place_and_queues_again_what_was_preempted(tmp_path, status):
+@pytest.mark.parametrize(
+    ("status", "restarts", "is_queued_again"),
+    [(0, 0, False), (1, 0, False), (138, 0, True), (143, 19, True), (138, 20, False)],
+)
+def test_slurm_gives_every_task_its_place_and_queues_again_what_was_preempted(
+    tmp_path, status, restarts, is_queued_again
+):
     fake(
         tmp_path,
         "scontrol",
@@ -52,6 +57,7 @@ def test_slurm_gives_every_task_its_place_and_queues_again_what_was_preempted(tm
     script.write_text(slurm_script(JOB))
     path = f"{tmp_path}:{os.environ['PATH']}"
     environment = {"PATH": path, "SLURM_JOB_NODELIST": "n[1-3]", "SLURM_JOB_ID": "7"}
+    environment["SLURM_RESTART_COUNT"] = str(restarts)
     process = subprocess.run(
         ["bash", script], env=environment, capture_output=True, text=True, check=False
     )
@@ -63,7 +69,7 @@ def test_slurm_gives_every_task_its_place_and_queues_again_what_was_preempted(tm
         assert config["cluster"] == {"worker": ["n1:2222", "n2:2222", "n3:2222"]}
         assert config["task"] == {"type": "worker", "index": index}
         assert line[rest:] == f" {len(JOB.command) - 1} /shared/it's a model"
-    assert ("requeue 7" in (tmp_path / "log").read_text()) == (status == 138)
+    assert ("requeue 7" in (tmp_path / "log").read_text()) == is_queued_again
     assert "#SBATCH --time=01:30:00" in script.read_text()
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_vae import ConvVAE
+from keras_vae.distributions import DiagonalNormal
 from keras_vae.objectives import ELBO
 from keras_vae.schedules import Linear
 from tests.strategies import mirrored
@@ -28,6 +30,10 @@ def assert_equal_weights(first, second, **tolerance):
         np.testing.assert_allclose(one, other, **tolerance)
 
 
+def noiseless():
+    return DiagonalNormal(max_log_scale=40.0)
+
+
 def steps_of(vae):
     return int(keras.ops.convert_to_numpy(vae.step))
 
@@ -45,6 +51,32 @@ def test_two_replicas_take_the_same_steps_as_one(
     one = train(one_replica(), make_noiseless_vae, x, batch_size=batch_size)
     two = train(mirrored(), make_noiseless_vae, x, batch_size=batch_size)
     assert_equal_weights(one, two, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_a_convolutional_model_does_without_examples_too(steps_per_execution):
+    x = np.float32(
+        np.random.default_rng(0).random((5, 8, 8, 1)) < 0.4
+    )  # a batch of 4, and one of 1
+
+    def train_noiseless(strategy):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            vae = ConvVAE((8, 8, 1), 2, filters=(3, 4), hidden_units=8, posterior=noiseless())
+            kernel, bias = vae.encoder.layers[-1].get_weights()
+            kernel[:, 2:], bias[2:] = 0.0, -1e4
+            vae.encoder.layers[-1].set_weights([kernel, bias + 0.1])
+            vae.compile(keras.optimizers.SGD(0.01), steps_per_execution=steps_per_execution)
+        history = vae.fit(x, batch_size=4, epochs=2, shuffle=False, verbose=0).history
+        scores = vae.evaluate(x, batch_size=4, verbose=0, return_dict=True)
+        return vae, history, scores, vae.predict(x, batch_size=4, verbose=0)
+
+    (one, *expected), (two, *got) = train_noiseless(one_replica()), train_noiseless(mirrored())
+    assert_equal_weights(one, two, rtol=0, atol=1e-6)
+    for name, values in expected[0].items():
+        assert got[0][name] == pytest.approx(values, rel=1e-5)
+    assert got[1] == pytest.approx(expected[1], rel=1e-5)
+    np.testing.assert_allclose(got[2], expected[2], rtol=1e-5)
 
 
 def test_weights_and_penalties_count_the_same_in_an_uneven_batch(make_noiseless_vae, images):

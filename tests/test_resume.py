@@ -176,6 +176,27 @@ def test_early_stopping_that_stopped_stays_stopped(make_vae, tmp_path):
         assert len(history["loss"]) == 3
 
 
+def test_other_callbacks_are_refused(make_vae, tmp_path):
+    stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=2)
+    reducing = keras.callbacks.ReduceLROnPlateau("loss", mode="max", patience=2)
+    fit(make_vae, tmp_path, epochs=1, callbacks=[stopping, reducing], stateful=[stopping, reducing])
+    message = r"callbacks \['EarlyStopping', 'ReduceLROnPlateau'\]: .* Received: callbacks="
+    for stateful in ([stopping], [reducing, stopping]):
+        with pytest.raises(ValueError, match=message):
+            fit(make_vae, tmp_path, callbacks=stateful, stateful=stateful)
+
+
+def test_the_next_training_starts_at_its_beginning(make_vae, tmp_path):
+    fit(make_vae, tmp_path, epochs=1)
+    vae = make_vae(hidden_units=(8,))
+    vae.compile(keras.optimizers.Adam(0.01))
+    x = np.zeros((4, 8, 8, 1), np.float32)
+    options = {"callbacks": [CrashAt(9), ExactResume(tmp_path)], "verbose": 0}
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(np.zeros((32, 8, 8, 1), np.float32), batch_size=4, epochs=2, **options)
+    assert len(vae.fit(x, epochs=1, verbose=0).history["loss"]) == 1
+
+
 def test_another_model_is_refused(make_vae, tmp_path):
     fit(make_vae, tmp_path, epochs=1)
     with pytest.raises(ValueError, match="holds the training of another model or optimizer"):

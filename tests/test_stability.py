@@ -24,6 +24,10 @@ def compiled(make, *, strategy=None, optimizer=None, **options):
     return vae
 
 
+def trained(vae):
+    return [keras.ops.convert_to_numpy(weight) for weight in vae.trainable_weights]
+
+
 def fit(vae, x):
     return vae.fit(x, batch_size=4, shuffle=False, verbose=0)
 
@@ -108,6 +112,49 @@ def test_two_replicas_clip_as_one_does(make_noiseless_vae, images, clipping):
         assert moved > 1e-3
     for one, other in zip(*weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["float32", "mixed_float16", "loss_scale_factor"])
+@pytest.mark.parametrize("clipping", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_limits_hold_whatever_the_loss_is_scaled_by(
+    make_noiseless_vae, images, optimizer, clipping
+):
+    keras.utils.set_random_seed(0)
+    options = {clipping: 0.25}
+    if optimizer == "loss_scale_factor":
+        options["loss_scale_factor"] = 1024.0
+    vae = make_noiseless_vae(dtype="mixed_float16" if optimizer == "mixed_float16" else None)
+    vae.compile(keras.optimizers.SGD(1.0, **options))
+    before = trained(vae)
+    vae.fit(images[:8], batch_size=8, verbose=0)
+    steps = [old - new for old, new in zip(before, trained(vae), strict=True)]
+    size = {
+        "clipnorm": lambda: max(np.linalg.norm(step) for step in steps),
+        "global_clipnorm": lambda: np.sqrt(sum(np.sum(step**2) for step in steps)),
+        "clipvalue": lambda: max(np.abs(step).max() for step in steps),
+    }[clipping]()
+    assert size == pytest.approx(0.25, rel=1e-4)
+
+
+def test_nothing_moves_behind_a_bad_step_of_the_same_execution(make_vae, images):
+    bad = with_a_bad_example(images, row=5)  # in the second batch
+    vae = compiled(make_vae, guard=Guard(), steps_per_execution=4)
+    with pytest.raises(NonFiniteError, match="Step 1 gave"):
+        fit(vae, bad)
+    good = compiled(make_vae)
+    fit(good, bad[:4])
+    for got, expected in zip(trained(vae), trained(good), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("strategy", [one_replica, mirrored], ids=["one", "two"])
+def test_training_goes_on_once_the_bad_batch_is_gone(make_vae, images, strategy):
+    vae = compiled(make_vae, strategy=strategy(), guard=Guard())
+    with pytest.raises(NonFiniteError):
+        fit(vae, with_a_bad_example(images, row=1))
+    before = trained(vae)
+    fit(vae, images[:8])
+    assert all(np.any(old != new) for old, new in zip(before, trained(vae), strict=True))
 
 
 def test_a_guard_that_sees_nothing_changes_nothing(make_vae, images):

@@ -1,8 +1,10 @@
 """One worker of a training on two, or with no `TF_CONFIG` the whole of it: writes what came out."""
 
+import functools
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -106,6 +108,11 @@ class Die(keras.callbacks.Callback):
             os.kill(os.getpid(), self.number)
 
 
+def write_slowly(write, checkpoint):
+    time.sleep(2.0)  # more than it takes the launcher to see that a worker has left
+    return write(checkpoint)
+
+
 def resume(strategy, folder, number=None):
     with strategy.scope():
         vae = model()
@@ -116,6 +123,8 @@ def resume(strategy, folder, number=None):
     callbacks = [ExactResume(checkpoints, epoch=epoch, every_steps=3)]
     if number is not None and strategy.cluster_resolver.task_id == 1:
         callbacks.append(Die(folder, number))
+    if number == signal.SIGTERM:
+        callbacks[0].folder.write = functools.partial(write_slowly, callbacks[0].folder.write)
     history = vae.fit(batches, epochs=3, callbacks=callbacks, verbose=0).history
     return {"weights": weights_of(vae), "history": history_of(history)}
 

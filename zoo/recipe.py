@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import tomllib
 import types
 import typing
@@ -9,6 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import tomli_w
+
+_LOWEST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "steps_per_execution": 1,
+    "decay_epochs": 1,
+    "patience": 0,
+    "final_learning_rate": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +84,21 @@ class TrainingRecipe:
     skip_norm: float | None = None
     average_momentum: float | None = None
     initial: str | None = None
+
+    def __post_init__(self):
+        for key, lowest in _LOWEST.items():
+            value = getattr(self, key)
+            if value is not None and not (math.isfinite(value) and value >= lowest):
+                raise ValueError(f"`{key}` should be at least {lowest}. Received: {key}={value!r}.")
+        for key in ("learning_rate", "clip_norm", "skip_norm"):
+            value = getattr(self, key)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"`{key}` should be finite and > 0. Received: {key}={value!r}.")
+        if self.average_momentum is not None and not 0 < self.average_momentum < 1:
+            raise ValueError(
+                "`average_momentum` should be between 0 and 1. "
+                f"Received: average_momentum={self.average_momentum!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +240,10 @@ def _read_table(cls, table, path, section):
                 f"Received: {name}={value!r}."
             )
         values[name] = value
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"In {where}: {error}") from error
 
 
 def _plain_type(hint):

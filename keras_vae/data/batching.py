@@ -92,10 +92,11 @@ def batches(
         )
     if batch_size < 1:
         raise ValueError(f"batch_size should be at least 1. Received: batch_size={batch_size}.")
-    if epoch is not None and (epoch.dtype != tf.int64 or epoch.shape.rank != 0):
+    if epoch is not None and not (
+        isinstance(epoch, tf.Variable) and epoch.dtype == tf.int64 and epoch.shape.rank == 0
+    ):
         raise ValueError(
-            "epoch should be a scalar variable of int64. "
-            f"Received: {epoch.dtype.name} of shape {epoch.shape}."
+            f"epoch should be a scalar tf.Variable of int64. Received: epoch={epoch!r}."
         )
     is_share = False
     if isinstance(images, tf.data.Dataset):

@@ -20,7 +20,8 @@ def image_from_file(path: str | os.PathLike, model) -> np.ndarray:
     """Reads an image file of unknown origin.
 
     It becomes grey if the model's images are, is resized to theirs, and is rounded to black and
-    white for a `Bernoulli` likelihood. Nothing is decoded before its size is known.
+    white for a `Bernoulli` likelihood. Behind what is transparent, it is white.
+    Nothing is decoded before its size is known.
 
     Args:
         path: A PNG, JPEG, WebP, GIF (its first frame) or BMP file.
@@ -49,7 +50,7 @@ def image_from_file(path: str | os.PathLike, model) -> np.ndarray:
                         f"The image should have at most {MAX_PIXELS / 1e6:g} megapixels. "
                         f"Received: {image.width} x {image.height}."
                     )
-                image = ImageOps.exif_transpose(image).convert(_mode(model))
+                image = _opaque(ImageOps.exif_transpose(image)).convert(_mode(model))
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"The file should be an image: {', '.join(FORMATS)}. Received: something else."
@@ -101,6 +102,17 @@ def image_from_drawing(canvas: np.ndarray | None, model) -> np.ndarray:
     page = Image.new("L", (width, height))
     page.paste(strokes, ((width - size[1]) // 2, (height - size[0]) // 2))
     return _as_data(page, model)
+
+
+def _opaque(image):
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, of which PIL would clip all but the first 255 values
+        return Image.fromarray(np.uint8(np.asarray(image, np.int64) >> 8))
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image.convert("RGBA"))
+    return image
 
 
 def _mode(model):

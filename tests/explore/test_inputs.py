@@ -40,6 +40,22 @@ def test_every_format_is_read_in_color_and_in_gray(gray, tmp_path, kind):
     assert image_from_file(path, gray)[0, 4, 4, 0] == pytest.approx(0.299, abs=0.02)
 
 
+def test_sixteen_bits_are_read_as_eight(gray, tmp_path):
+    levels = np.uint16(np.arange(64).reshape(8, 8) * 1024)
+    Image.fromarray(levels).save(tmp_path / "image.png")
+    x = image_from_file(tmp_path / "image.png", gray)
+    np.testing.assert_allclose(x[0, ..., 0], np.arange(64).reshape(8, 8) * 4 / 255, atol=1e-6)
+
+
+def test_behind_what_is_transparent_it_is_white(gray, tmp_path):
+    opacity = np.zeros((8, 8, 4), np.uint8)
+    opacity[2:4, 2:4, 3] = 255  # black, in the middle of nothing
+    Image.fromarray(opacity).save(tmp_path / "image.png")
+    x = image_from_file(tmp_path / "image.png", gray)
+    assert x[0, 2:4, 2:4].max() == 0.0
+    assert x.sum() == 60.0
+
+
 def test_bernoulli_models_get_black_and_white(binary, tmp_path):
     Image.fromarray(np.uint8([[100, 200]])).save(tmp_path / "image.png")
     assert set(np.unique(image_from_file(tmp_path / "image.png", binary))) == {0.0, 1.0}

@@ -83,6 +83,11 @@ def test_every_part_of_a_model_passes_through_a_recipe(tmp_path):
         ("epochs = 3", 'epochs = "three"', r"'epochs' in \[training\] .* should be of type int"),
         ("epochs = 3", "epochs = true", r"'epochs' in \[training\] .* should be of type int"),
         ("[data]", "[data", r"recipe.toml is not a valid TOML file"),
+        ("epochs = 3", "epochs = 0", r"In \[training\] of .*`epochs` should be at least 1"),
+        ("epochs = 3", "epochs = 3\nclip_norm = 0.0", r"`clip_norm` should be finite and > 0"),
+        ("epochs = 3", "epochs = 3\nlearning_rate = nan", r"`learning_rate` should be finite"),
+        ("epochs = 3", "epochs = 3\nfinal_learning_rate = -1.0", r"should be at least 0.*=-1.0"),
+        ("epochs = 3", "epochs = 3\naverage_momentum = 2.0", r"between 0 and 1.*momentum=2.0"),
     ],
 )
 def test_bad_recipe_is_answered_with_file_and_key(recipe_file, old, new, message):
