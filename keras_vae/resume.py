@@ -94,7 +94,9 @@ class ExactResume(keras.callbacks.Callback):
 
     >>> import tempfile
     >>> from keras_vae import DenseVAE, data
-    >>> folder, epoch = tempfile.mkdtemp(), tf.Variable(0, dtype=tf.int64)
+    >>> folder = tempfile.mkdtemp()
+    >>> with tf.device("CPU:0"):  # where tf.data reads it
+    ...     epoch = tf.Variable(0, dtype=tf.int64)
     >>> images = np.zeros((8, 8, 8, 1), np.float32)
     >>> batches = data.batches(images, 4, shuffle=True, epoch=epoch)
     >>> for epochs in (1, 2):  # the second time, only the second epoch is run
