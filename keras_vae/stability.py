@@ -142,7 +142,9 @@ class Guard:
 
 
 class CheckGuard(keras.callbacks.Callback):
-    """Lets the model's guard speak behind every batch; `fit` adds it by itself."""
+    """Lets the model's guard speak behind every execution; `fit` adds it by itself."""
+
+    listens_to_steps = False
 
     def on_train_begin(self, logs=None):
         with self.model.distribute_strategy.scope():

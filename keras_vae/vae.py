@@ -1,6 +1,7 @@
 """The engine: a variational autoencoder put together from independent parts."""
 
 import functools
+import math
 
 import keras
 import tensorflow as tf
@@ -22,6 +23,7 @@ from keras_vae.random import fixed_seed, replica_seed
 from keras_vae.replicas import make_function, means_over_replicas, sum_over_replicas
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
 from keras_vae.stability import CheckGuard, Guard, add_up, clip, clips, share
+from keras_vae.tuning import picked_steps_per_execution, picks_xla, say
 
 tfd = tfp.distributions
 
@@ -229,13 +231,30 @@ class VAE(keras.Model):
         posterior = self._encode(x, training)
         return self._decode(posterior.mean(), training).mean()
 
-    def compile(self, optimizer="adam", *, guard: Guard | None = None, **kwargs) -> None:
+    def compile(
+        self,
+        optimizer="adam",
+        *,
+        guard: Guard | None = None,
+        jit_compile: bool | str = "auto",
+        steps_per_execution: int | str = "auto",
+        **kwargs,
+    ) -> None:
         """Configures training, as in Keras, but for the loss: the objective is the loss.
+
+        What is "auto" is picked by device, networks and batch size, and `fit` says in one line of
+        the log what it was; results do not depend on it, but for rounding. Precision is what the
+        model was built with: `dtype="mixed_bfloat16"` is faster where the processor has bfloat16.
 
         Args:
             optimizer: Any Keras optimizer; "adam" is `keras_vae.optimizers.Adam`.
             guard: Leaves out steps that are not finite, or out of the line.
-            **kwargs: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss`.
+            jit_compile: Whether to compile with XLA. "auto": on a single GPU or TPU.
+            steps_per_execution: Optimizer steps per call of the compiled function, behind which
+                callbacks hear of a batch. "auto": a tenth of a second's worth on a CPU, at most 32;
+                1 if a callback given to `fit` listens to batches, and does not say by an attribute
+                `listens_to_steps = False` that it can do with fewer.
+            **kwargs: `run_eagerly`, `auto_scale_loss`.
 
         Raises:
             ValueError: If a loss or metrics are given.
@@ -247,7 +266,15 @@ class VAE(keras.Model):
                     f"kl by itself: leave `{argument}` out, and choose the objective when you "
                     f"construct it. Received: {argument}={kwargs[argument]!r}."
                 )
-        super().compile(optimizer=Adam() if optimizer == "adam" else optimizer, **kwargs)
+        self._asked = {"jit_compile": jit_compile, "steps_per_execution": steps_per_execution}
+        if jit_compile == "auto":
+            jit_compile = picks_xla(self.distribute_strategy) and not kwargs.get("run_eagerly")
+        super().compile(
+            optimizer=Adam() if optimizer == "adam" else optimizer,
+            jit_compile=jit_compile,
+            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            **kwargs,
+        )
         # At once, so that a saved model has its optimizer's state, trained already or not.
         self.optimizer.build(self.trainable_variables)
         self.guard = guard
@@ -258,6 +285,8 @@ class VAE(keras.Model):
     def get_compile_config(self) -> dict:
         """Returns the arguments of `compile`, serialized."""
         config = super().get_compile_config()
+        if config:
+            config |= self._asked
         if config and self.guard is not None:
             config["guard"] = keras.saving.serialize_keras_object(self.guard)
         return config
@@ -308,6 +337,13 @@ class VAE(keras.Model):
             self._set_direction(callback)
         if self.guard is not None:
             callbacks = _with_first(CheckGuard(), callbacks, self)
+        if self.compiled and self._asked["steps_per_execution"] == "auto":
+            batch_size = args[0] if args else kwargs.get("batch_size")
+            steps = picked_steps_per_execution(self, x, batch_size, callbacks)
+            # Keras takes whole executions, even beyond the steps that it is told to take.
+            for limit in ("steps_per_epoch", "validation_steps"):
+                steps = math.gcd(steps, kwargs.get(limit) or steps)
+            self._take_steps(steps)
         kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
@@ -466,6 +502,12 @@ class VAE(keras.Model):
                 num_steps=self.steps_per_execution,
                 run_eagerly=self.run_eagerly,
             )
+
+    def _take_steps(self, number):
+        if self.steps_per_execution != number:
+            self.steps_per_execution = number
+            self.train_function = self.test_function = self.predict_function = None
+        say(self)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Nothing is left to build, and Keras would look at the first batch by adding up what the

@@ -26,6 +26,7 @@ CHAIN = (
     "replicas",
     "scoring",
     "stability",
+    "tuning",
     "vae",
     "models",
 )

@@ -45,6 +45,8 @@ class ProgressLine(keras.callbacks.Callback):
     epoch 1/1 elbo -... reconstruction ... kl ...
     """
 
+    listens_to_steps = False  # see `VAE.compile`
+
     def __init__(self, console=None):
         super().__init__()
         self._console = console

@@ -1,0 +1,136 @@
+"""What `compile` picks by itself, and that results do not depend on it."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_vae import ConvVAE, DenseVAE, data
+from keras_vae.objectives import IWAE
+from keras_vae.tuning import picked_steps_per_execution
+
+
+def picked(vae, batch_size=128, callbacks=()):
+    vae.compile()
+    return picked_steps_per_execution(vae, np.zeros((1, 8, 8, 1)), batch_size, callbacks)
+
+
+def dense(width=512, **options):
+    return DenseVAE((28, 28, 1), 16, hidden_units=(width, width), **options)
+
+
+def expected(num_products, batch_size=128):
+    return round(1e10 / (6 * batch_size * num_products))
+
+
+def test_a_call_is_worth_so_many_multiplications_of_dense_layers():
+    num_products = 784 * 512 + 512 * 512 + 512 * 32 + 16 * 512 + 512 * 512 + 512 * 784
+    assert picked(dense()) == expected(num_products) == 10
+    assert picked(dense(), batch_size=512) == expected(num_products, 512) == 2
+
+
+def test_a_kernel_counts_wherever_it_is_applied():
+    vae = ConvVAE((28, 28, 1), 16, filters=(32, 64), hidden_units=256)
+    encoder = 14 * 14 * 9 * 32 + 7 * 7 * 9 * 32 * 64 + 3136 * 256 + 256 * 32
+    decoder = 16 * 256 + 256 * 3136 + 7 * 7 * 9 * 64 * 32 + 14 * 14 * 9 * 32
+    assert picked(vae) == expected(encoder + decoder) == 4
+    with_samples = ConvVAE(
+        (28, 28, 1), 16, filters=(32, 64), hidden_units=256, objective=IWAE(num_samples=3)
+    )
+    assert picked(with_samples) == expected(encoder + 3 * decoder) == 2
+
+
+def test_neither_tiny_nor_huge_networks_go_beyond_the_limits():
+    assert picked(dense(width=2)) == 32
+    assert picked(dense(width=4096)) == 1
+
+
+def test_a_dataset_says_how_large_its_batches_are():
+    vae = dense()
+    vae.compile()
+    for drop_remainder, size in ((True, 512), (False, 128)):  # unknown: the usual
+        batches = data.batches(
+            np.zeros((1024, 28, 28, 1), np.float32), 512, drop_remainder=drop_remainder
+        )
+        assert picked_steps_per_execution(vae, batches, None, ()) == picked(dense(), size)
+
+
+class Listener(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
+class PatientListener(Listener):
+    listens_to_steps = False
+
+
+@pytest.mark.parametrize(
+    ("callback", "is_one"),
+    [
+        (Listener, True),
+        (lambda: keras.callbacks.ModelCheckpoint("x.weights.h5", save_freq=5), True),
+        (lambda: keras.callbacks.TensorBoard(update_freq="batch"), True),
+        (PatientListener, False),
+        (lambda: keras.callbacks.ModelCheckpoint("x.keras"), False),
+        (lambda: keras.callbacks.TensorBoard(), False),
+        (lambda: keras.callbacks.EarlyStopping("loss"), False),
+    ],
+)
+def test_a_callback_that_listens_to_batches_hears_of_each(callback, is_one):
+    assert (picked(dense(), callbacks=[callback()]) == 1) == is_one
+
+
+def test_eager_execution_takes_single_steps():
+    vae = dense()
+    vae.compile(run_eagerly=True)
+    assert picked_steps_per_execution(vae, np.zeros((1, 28, 28, 1)), 128, ()) == 1
+
+
+def test_what_is_picked_changes_no_result(make_vae, images, caplog):
+    def train(**options):
+        keras.utils.set_random_seed(0)
+        vae = make_vae()
+        vae.compile(**options)
+        history = vae.fit(images, batch_size=5, epochs=2, validation_data=images, verbose=0)
+        return vae, history.history
+
+    with caplog.at_level(logging.INFO, "keras_vae"):
+        vae, history = train()
+    assert vae.steps_per_execution == 32
+    assert "Training in float32, XLA off, 32 step(s) per execution." in caplog.text
+    other, other_history = train(jit_compile=False, steps_per_execution=1)
+    assert int(vae.step) == int(other.step) == 14
+    for name, values in other_history.items():
+        assert history[name] == pytest.approx(values, rel=1e-5)
+    for got, expected in zip(vae.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+
+def test_as_many_steps_are_taken_as_fit_is_told(make_vae, images):
+    vae = make_vae()
+    vae.compile()
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(4).repeat()
+    vae.fit(batches, epochs=2, steps_per_epoch=6, verbose=0)
+    assert int(vae.step) == 12
+
+
+def test_fit_picks_anew_for_other_data_and_keeps_what_it_is_told(make_vae, images):
+    vae = make_vae()
+    vae.compile()
+    vae.fit(images, verbose=0)
+    vae.fit(images, verbose=0, callbacks=[Listener()])
+    assert vae.steps_per_execution == 1
+    vae.compile(steps_per_execution=3)
+    vae.fit(images, verbose=0, callbacks=[Listener()])
+    assert vae.steps_per_execution == 3
+    assert len(vae.predict(images, batch_size=4, verbose=0)) == len(images)
+
+
+def test_a_saved_model_picks_anew_too(make_vae, tmp_path):
+    vae = make_vae()
+    vae.compile()
+    vae.save(tmp_path / "vae.keras")
+    config = keras.models.load_model(tmp_path / "vae.keras").get_compile_config()
+    assert (config["jit_compile"], config["steps_per_execution"]) == ("auto", "auto")
