@@ -10,6 +10,7 @@ WORKERS ?= 2
 SHELL := bash
 VENV := .venv
 RUN := $(VENV)/bin/python
+PEERS := .venv-peers
 # The stamp names this folder: an environment that was copied along with the tree installs afresh,
 # or it would import the code of the tree it came from.
 CREATED := $(VENV)/.created-$(shell pwd | cksum | cut -d ' ' -f 1)
@@ -20,7 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint cards wheel clean
+.PHONY: help demo test bench lint cards wheel clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ demo: $(VENV)/.installed-demo ## Load, fine-tune, export and verify a shipped mo
 
 test: $(VENV)/.installed-test ## Run the fast test suite; MARKERS=slow runs the others
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKERS)" --durations=15
+
+bench: $(VENV)/.installed-test $(PEERS)/.installed ## Measure speed beside PyTorch, pythae and stock Keras
+	$(RUN) -m benchmarks.speed --peers $(PEERS)/bin/python
 
 lint: $(VENV)/.installed-dev ## Check the style with ruff
 	$(RUN) -m ruff check .
@@ -53,6 +57,11 @@ $(VENV)/.installed-%: setup.cfg constraints.txt $(CREATED)
 	@echo "Installing into $(VENV); the first time takes a few minutes."
 	$(call pip_install,--no-build-isolation -e '.[$*]')
 	@touch $(addprefix $(VENV)/.installed-,$(holds_$*))
+
+$(PEERS)/.installed: benchmarks/speed/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -r $<
+	@touch $@
 
 $(CREATED): | constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \

@@ -1,0 +1,68 @@
+"""Contestants against each other: started together, at work one after the other."""
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+class Contestant:
+    """A process that works when it is told to; see `contestant.serve`.
+
+    Args:
+        python: The interpreter of its environment.
+        module: Its module in this package.
+        task: What to prepare.
+
+    Raises:
+        RuntimeError: If it does not come up, or fails at its work.
+    """
+
+    def __init__(self, python: str, module: str, task: dict):
+        command = [python, "-m", f"benchmarks.speed.{module}", json.dumps(task)]
+        self.messages = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.messages,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ,
+        )
+
+    def answer(self) -> dict:
+        """Waits for a line."""
+        if line := self.process.stdout.readline():
+            return json.loads(line)
+        self.messages.seek(0)
+        messages = self.messages.read().decode(errors="replace")
+        raise RuntimeError(f"{self.process.args[2]} failed:\n{messages[-2000:]}")
+
+    def work(self) -> dict:
+        """Lets it work once, and returns what it measured."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.process.kill()
+        self.process.communicate()
+        self.messages.close()
+
+
+def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[dict]]:
+    """Returns what each contestant measured in each round, working one after the other."""
+    try:
+        for contestant in contestants.values():  # one by one, as warming up takes all cores
+            contestant.answer()
+        measured = {name: [] for name in contestants}
+        for _ in range(rounds):
+            for name, contestant in contestants.items():
+                measured[name].append(contestant.work())
+        return measured
+    finally:
+        for contestant in contestants.values():
+            contestant.close()

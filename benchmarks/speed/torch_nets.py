@@ -1,0 +1,70 @@
+"""The networks of the benchmark in PyTorch, weight for weight those of keras_vae."""
+
+import torch
+from torch import nn
+
+LATENTS = 16
+
+
+def encoder(network: str) -> nn.Module:
+    """Returns the encoder: images to means and logarithms of scales, (batch, 2 * 16)."""
+    if network == "dense":
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(784, 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, 2 * LATENTS),
+        )
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(7 * 7 * 64, 256),
+        nn.ReLU(),
+        nn.Linear(256, 2 * LATENTS),
+    )
+
+
+def decoder(network: str) -> nn.Module:
+    """Returns the decoder: latents, (batch, 16), to logits, (batch, 1, 28, 28)."""
+    if network == "dense":
+        return nn.Sequential(
+            nn.Linear(LATENTS, 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, 784),
+            nn.Unflatten(1, (1, 28, 28)),
+        )
+    return nn.Sequential(
+        nn.Linear(LATENTS, 256),
+        nn.ReLU(),
+        nn.Linear(256, 7 * 7 * 64),
+        nn.ReLU(),
+        nn.Unflatten(1, (64, 7, 7)),
+        nn.ConvTranspose2d(64, 32, 3, 2, 1, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 1, 3, 2, 1, 1),
+    )
+
+
+class VAE(nn.Module):
+    """Encoder, decoder, and the negative ELBO of a batch."""
+
+    def __init__(self, network: str):
+        super().__init__()
+        self.encoder, self.decoder = encoder(network), decoder(network)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the mean negative ELBO of images, (batch, 1, 28, 28), in nats."""
+        loc, log_scale = self.encoder(x).float().chunk(2, dim=-1)
+        z = loc + torch.exp(log_scale) * torch.randn_like(loc)
+        reconstruction = nn.functional.binary_cross_entropy_with_logits(
+            self.decoder(z).float(), x, reduction="sum"
+        )
+        kl = 0.5 * torch.sum(loc**2 + torch.exp(2 * log_scale) - 2 * log_scale - 1)
+        return (reconstruction + kl) / len(x)
