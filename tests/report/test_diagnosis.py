@@ -5,6 +5,7 @@ import pytest
 
 from keras_vae import models
 from keras_vae.distributions import ContinuousBernoulli
+from keras_vae.objectives import IWAE
 from keras_vae.report.diagnosis import GOOD, NOTE, WARNING, Detection, diagnose
 from keras_vae.report.study import Study
 from keras_vae.zoo.recipe import DataRecipe, Recipe
@@ -21,10 +22,20 @@ NUMBERS = {
 }
 
 
-def study(*, images=None, likelihood=None, is_foreign=False, nats=(3.0, 2.0, 0.0), **numbers):
+def study(
+    *,
+    images=None,
+    likelihood=None,
+    objective=None,
+    is_foreign=False,
+    nats=(3.0, 2.0, 0.0),
+    **numbers,
+):
     images = np.zeros((1000, 4, 4, 1), np.float32) if images is None else images
     return Study(
-        models.DenseVAE((4, 4, 1), 3, hidden_units=(4,), likelihood=likelihood),
+        models.DenseVAE(
+            (4, 4, 1), 3, hidden_units=(4,), likelihood=likelihood, objective=objective
+        ),
         Recipe("tiny", {}, data=DataRecipe("mnist")),
         is_foreign,
         images,
@@ -66,6 +77,17 @@ def test_an_estimate_at_its_bound_is_not_taken_for_the_truth():
     assert finding.level == NOTE
     assert "log(1,000) = 6.91" in finding.text
     assert "upper bound" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("objective", "title"),
+    [(None, "leaves nats"), (IWAE(num_samples=5), "not what was trained")],
+)
+def test_a_wide_gap_is_seen_in_the_light_of_the_objective(objective, title):
+    finding = find(diagnose(study(objective=objective, elbo={"mean": -99.0})), title)
+    assert finding.level == NOTE
+    assert "lies 9.00 nats below the log-likelihood, -90.00" in finding.text
+    assert ("5 importance samples" in finding.text) == (objective is not None)
 
 
 def test_codes_off_the_prior_are_warned_of():
