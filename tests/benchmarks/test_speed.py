@@ -43,10 +43,10 @@ def test_the_table_has_our_ratio_to_the_best_peer():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "num_images"), [("dense", 6400), ("conv", 1280)])
+@pytest.mark.parametrize(("network", "num_images"), [("dense", 12_800), ("conv", 6400)])
 def test_training_is_not_slower_than_the_usual_way_in_keras(network, num_images):
     case = {"network": network, "batch_size": 128, "dtype": "float32", "num_images": num_images}
-    row = speed.throughput(None, case, rounds=5)
+    row = speed.throughput(None, case, rounds=3)
     ours, usual = (row[name]["images_per_second"] for name in (speed.OURS, "Keras, as on keras.io"))
-    # Measured: 1.5 times as fast on the dense network. This one is about a collapse.
+    # Measured: 1.6 times as fast on the dense one, 1.8 on the other. This is about a collapse.
     assert ours > 0.9 * usual
