@@ -21,8 +21,8 @@ def picks_xla(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether to compile with XLA: on a GPU or a TPU, with a single replica.
 
     On CPUs it does not pay: of the networks 784-512-512-16 and 32-64 filters at batch 128, on two
-    AMD EPYC cores, the dense one took 13% fewer images a second with it, the convolutional one as
-    many, and each took seconds longer to start.
+    AMD EPYC cores, the dense one took 13% fewer images a second with it, and the convolutional one
+    as many.
     """
     has_accelerator = any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
     return has_accelerator and strategy.num_replicas_in_sync == 1

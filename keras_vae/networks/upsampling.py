@@ -17,8 +17,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     With a kernel of 3 and a stride of 2, the four pixels that an input pixel becomes are four
     filters of 2x2 over it and its neighbours above and to the left. So one convolution gives them
     all as channels, and `depth_to_space` puts them in their places. A general transposed
-    convolution spends as much time on one channel as on 32: to 28x28x1 from 14x14x32, on one AMD
-    EPYC core in float32, 28 microseconds an image against 11.
+    convolution spends as much time on one channel as on many: to 28x28x1 from 14x14x32, on two AMD
+    EPYC cores in float32, 23 microseconds an image against 17.
 
     Weights, arguments and results (to rounding) are those of Keras.
 
@@ -68,7 +68,8 @@ def in_general_operations(network: keras.Model) -> Iterator[None]:
 def _double(inputs, kernel):
     """Convolves and puts the phases in their places; the gradients are those of the general way.
 
-    These are plain convolutions, which take a quarter of the time of the gradients of the phases.
+    These are plain convolutions: forward and backward take 28 microseconds an image for one channel
+    and 21 for three, against 38 and 51 with the gradients of the phases (two AMD EPYC cores).
     """
     above_and_left = tf.pad(inputs, ((0, 0), (1, 0), (1, 0), (0, 0)))
     outputs = tf.nn.depth_to_space(tf.nn.conv2d(above_and_left, _phases(kernel), 1, "VALID"), 2)
