@@ -38,12 +38,14 @@ def main():
 @_command
 def list_():
     """List the shipped models with their measured numbers."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from keras_vae import zoo
 
-    table = Table("name", "data", "parameters", "MB", "-ELBO", "NLL", "licence")
+    columns = ("name", "data", "parameters", "MB", "-ELBO", "NLL", "licence")
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in table.columns[2:6]:
         column.justify = "right"
     for name in zoo.list_models():
@@ -57,7 +59,7 @@ def list_():
             *(_nats(results, key) for key in ("elbo", "log_likelihood")),
             recipe.licence,
         )
-    Console().print(table)
+    Console(width=200).print(table, crop=False)  # however narrow the terminal or the pipe
     click.echo("-ELBO and NLL: nats per test image; `keras-vae info NAME` has the protocol.")
 
 

@@ -149,6 +149,20 @@ def means_over_replicas(
     }
 
 
+def share_of_batch(data) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
+    """Returns a replica's examples, their weights or `None`, and how many there are."""
+    x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+    num_examples = tf.shape(x)[0]
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return x, weight, num_examples
+    # A short last batch leaves replicas without examples, on which the convolutions of oneDNN and
+    # the distributions of TFP fail: those replicas get one that weighs nothing.
+    weight = tf.ones([num_examples]) if weight is None else weight
+    missing = tf.cast(tf.equal(num_examples, 0), tf.int32)
+    x = tf.pad(x, [[0, missing], *[[0, 0]] * (x.shape.rank - 1)])
+    return x, tf.pad(weight, [[0, missing], *[[0, 0]] * (weight.shape.rank - 1)]), num_examples
+
+
 def sum_over_replicas(values):
     """Returns the sums of tensors over all replicas; from within one of them."""
     context = tf.distribute.get_replica_context()
@@ -177,6 +191,11 @@ def sum_over_workers(strategy: tf.distribute.Strategy, value: int) -> int:
     with strategy.scope():
         over_replicas = int(_compiled_sum(strategy)(tf.constant(value, tf.int64)))
     return over_replicas * num_workers(strategy) // strategy.num_replicas_in_sync
+
+
+def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker has called it."""
+    sum_over_workers(strategy, 0)
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:

@@ -12,7 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.checkpoints import Checkpoint, CheckpointFolder
-from keras_vae.replicas import has_workers, is_chief, num_workers, sum_over_workers
+from keras_vae.replicas import (
+    has_workers,
+    is_chief,
+    num_workers,
+    sum_over_workers,
+    wait_for_workers,
+)
 
 # What Keras' own callbacks carry from epoch to epoch.
 _CARRIED = {
@@ -352,7 +358,7 @@ class ExactResume(keras.callbacks.Callback):
     def _stop(self):
         self._finish_writing()
         # Nobody leaves before the first has written: whoever sees one leave stops the others.
-        sum_over_workers(self._strategy, 0)
+        wait_for_workers(self._strategy)
         self.close()
         raise Preempted
 

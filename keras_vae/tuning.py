@@ -28,7 +28,9 @@ def picks_xla(strategy: tf.distribute.Strategy) -> bool:
     return has_accelerator and strategy.num_replicas_in_sync == 1
 
 
-def picked_steps_per_execution(vae, x, batch_size: int | None, callbacks: Sequence) -> int:
+def picked_steps_per_execution(
+    vae, x, batch_size: int | None, callbacks: Sequence, limits: Sequence[int | None] = ()
+) -> int:
     """Returns how many optimizer steps one call of the compiled function should take.
 
     Results do not depend on it. As many are taken as are worth a call, by the multiplications of
@@ -39,6 +41,7 @@ def picked_steps_per_execution(vae, x, batch_size: int | None, callbacks: Sequen
         x: What is given to `fit`.
         batch_size: As given to `fit`.
         callbacks: As given to `fit`.
+        limits: Numbers of steps that `fit` is told to take, or `None`.
     """
     if vae.run_eagerly or any(_listens(callback) for callback in callbacks):
         return 1
@@ -50,7 +53,9 @@ def picked_steps_per_execution(vae, x, batch_size: int | None, callbacks: Sequen
     )
     # Each product is an addition, too, and comes again in the two gradients.
     operations = 6 * num_products * (batch_size or 32)
-    return max(1, min(_MOST_STEPS, round(_OPERATIONS_PER_CALL / max(operations, 1))))
+    steps = max(1, min(_MOST_STEPS, round(_OPERATIONS_PER_CALL / max(operations, 1))))
+    # Keras takes whole executions, even beyond the steps that it is told to take.
+    return math.gcd(steps, *filter(None, limits))
 
 
 def say(vae) -> None:

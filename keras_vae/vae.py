@@ -1,7 +1,6 @@
 """The engine: a variational autoencoder put together from independent parts."""
 
 import functools
-import math
 
 import keras
 import tensorflow as tf
@@ -20,7 +19,12 @@ from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
 from keras_vae.optimizers import Adam
 from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
-from keras_vae.replicas import make_function, means_over_replicas, sum_over_replicas
+from keras_vae.replicas import (
+    make_function,
+    means_over_replicas,
+    share_of_batch,
+    sum_over_replicas,
+)
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
 from keras_vae.stability import CheckGuard, Guard, add_up, clip, clips, share
 from keras_vae.tuning import picked_steps_per_execution, picks_xla, say
@@ -339,11 +343,8 @@ class VAE(keras.Model):
             callbacks = _with_first(CheckGuard(), callbacks, self)
         if self.compiled and self._asked["steps_per_execution"] == "auto":
             batch_size = args[0] if args else kwargs.get("batch_size")
-            steps = picked_steps_per_execution(self, x, batch_size, callbacks)
-            # Keras takes whole executions, even beyond the steps that it is told to take.
-            for limit in ("steps_per_epoch", "validation_steps"):
-                steps = math.gcd(steps, kwargs.get(limit) or steps)
-            self._take_steps(steps)
+            limits = [kwargs.get(name) for name in ("steps_per_epoch", "validation_steps")]
+            self._take_steps(picked_steps_per_execution(self, x, batch_size, callbacks, limits))
         kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
@@ -396,13 +397,13 @@ class VAE(keras.Model):
 
     def test_step(self, data):
         """Scores one batch; returns the running means."""
-        x, sample_weight, _ = _share_of_batch(data)
+        x, sample_weight, _ = share_of_batch(data)
         self._track(self._objective_losses(x, training=False), sample_weight)
         return self._results()
 
     def predict_step(self, data):
         """Reconstructs one batch."""
-        x, _, num_examples = _share_of_batch(data)
+        x, _, num_examples = share_of_batch(data)
         return self(x, training=False)[:num_examples]
 
     def get_config(self) -> dict:
@@ -455,7 +456,7 @@ class VAE(keras.Model):
 
     def _backward(self, data):
         """Returns whether to take a step, and the gradients for it."""
-        x, sample_weight, num_examples = _share_of_batch(data)
+        x, sample_weight, num_examples = share_of_batch(data)
         batch_size = sum_over_replicas(tf.cast(num_examples, tf.float32))
         with tf.GradientTape() as tape:
             losses = self._objective_losses(x, training=True)
@@ -551,20 +552,6 @@ def _with_first(callback, callbacks, model):
     callback.set_model(model)
     callbacks.callbacks.insert(0, callback)
     return callbacks
-
-
-def _share_of_batch(data):
-    """Returns a replica's examples, their weights or `None`, and how many there are."""
-    x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
-    num_examples = tf.shape(x)[0]
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return x, weight, num_examples
-    # A short last batch leaves replicas without examples, on which the convolutions of oneDNN and
-    # the distributions of TFP fail: those replicas get one that weighs nothing.
-    weight = tf.ones([num_examples]) if weight is None else weight
-    missing = tf.cast(tf.equal(num_examples, 0), tf.int32)
-    x = tf.pad(x, [[0, missing], *[[0, 0]] * (x.shape.rank - 1)])
-    return x, tf.pad(weight, [[0, missing], *[[0, 0]] * (weight.shape.rank - 1)]), num_examples
 
 
 def _weighted(values, sample_weight):

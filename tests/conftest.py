@@ -54,9 +54,9 @@ def make_noiseless_vae(make_vae):
     """Returns a builder of tiny models whose posterior is so narrow that samples are its mean."""
     from keras_vae.distributions import DiagonalNormal
 
-    def make(**changes):
+    def make(kind=make_vae, **changes):
         # A scale of exp(-40) is lost in float32, and this far out it has no gradient either.
-        vae = make_vae(posterior=DiagonalNormal(max_log_scale=40.0), **changes)
+        vae = kind(posterior=DiagonalNormal(max_log_scale=40.0), **changes)
         kernel, bias = vae.encoder.layers[-1].get_weights()
         kernel[:, vae.latent_dim :], bias[vae.latent_dim :] = 0.0, -1e4
         vae.encoder.layers[-1].set_weights([kernel, bias])

@@ -23,7 +23,9 @@ def folder(tmp_path_factory):
     return zoo.save(vae, tmp_path_factory.mktemp("cli") / "tiny", summary="Tiny.")
 
 
-def test_list_names_every_shipped_model_with_its_numbers():
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+def test_list_names_every_shipped_model_with_its_numbers(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
     result = run("list")
     assert result.exit_code == 0
     for name in zoo.list_models():

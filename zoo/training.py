@@ -109,7 +109,7 @@ def _trained(recipe, work, strategy, **options):
     model, history = _fit(recipe, work, initial, images, total, validation, strategy, **options)
     if recipe.training.patience is not None:
         with _minding_workers(strategy):
-            replicas.sum_over_workers(strategy, 0)  # The first of them has written it by then.
+            replicas.wait_for_workers(strategy)  # The first of them has written it by then.
         model.load_weights(work / _BEST)
     facts = {
         "num_images": total,

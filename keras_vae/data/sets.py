@@ -21,6 +21,8 @@ _TFDS_PIXELS = {
     "omniglot": lambda image: 255 - image[..., :1],
 }
 
+_ALONE = tf.distribute.InputContext()  # the only worker
+
 _logger = logging.getLogger(__name__)
 
 
@@ -101,7 +103,7 @@ def load(
             "image_size should be (height, width) in pixels, or None. "
             f"Received: image_size={image_size}."
         )
-    input_context = input_context or tf.distribute.InputContext()  # alone
+    input_context = input_context or _ALONE
     if name == "digits":
         _say_in_memory(name, input_context)
         return _load_digits(split_seed, image_size)
@@ -139,9 +141,8 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes, repeatable, in
         image = image if image_size is None else _resize(image, image_size)
         return (image, example["label"]) if has_labels else (image,)
 
-    def read(split, shuffle_files=False, input_context=None):
-        reads_by_index = builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
-        if reads_by_index:
+    def read(split, shuffle_files=False, input_context=_ALONE):
+        if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
             examples = _read_by_index(builder, split, input_context)
         else:
             config = tfds.ReadConfig(
@@ -184,10 +185,10 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes, repeatable, in
 
 def _read_files(builder, split, input_context, options):
     """Returns the examples of a split, or this worker's share of them."""
-    workers = input_context.num_input_pipelines if input_context else 1
+    worker, workers = input_context.input_pipeline_id, input_context.num_input_pipelines
     if workers == 1:
         return builder.as_dataset(split=split, **options)
-    worker, files = input_context.input_pipeline_id, builder.info.splits[split].file_instructions
+    files = builder.info.splits[split].file_instructions
     if len(files) < workers:
         _logger.info(
             "Worker %d of %d reads all %d files of %s and keeps every %d. image, since there are "
@@ -211,10 +212,9 @@ def _read_by_index(builder, split, input_context):
     source = builder.as_data_source(split)
     known = {"image", "label"} & set(builder.info.features)
     specs = builder.info.features.get_tensor_spec()
-    indices = range(len(source))
-    if input_context and input_context.num_input_pipelines > 1:
-        worker, workers = input_context.input_pipeline_id, input_context.num_input_pipelines
-        indices = indices[worker::workers]
+    worker, workers = input_context.input_pipeline_id, input_context.num_input_pipelines
+    indices = range(worker, len(source), workers)
+    if workers > 1:
         _logger.info(
             "Worker %d of %d reads every %d. image of %s, by index: sharded by example.",
             *(worker, workers, workers, split),
