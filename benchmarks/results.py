@@ -47,9 +47,30 @@ class Results:
             "protocol": self.protocol,
             "rows": self.rows,
             "date": datetime.date.today().isoformat(),
-            "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+            "hardware": f"{_processor()}, {os.cpu_count()} cores",
             "versions": {package: version(package) for package in _PACKAGES},
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.path) as draft:
             draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read(name: str) -> dict:
+    """Returns what a results file holds; `rows` is empty if nothing has been measured."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": {}}
+
+
+def where_and_when(content: dict) -> str:
+    """Returns a sentence that says on what machine, when and with which versions it was."""
+    versions = content["versions"] | content["protocol"].get("peers", {})
+    named = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return f"{content['hardware']}, {content['date']}; {named}."
+
+
+def _processor():
+    """Returns the processor's name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else f"{platform.machine()} CPU"

@@ -1,13 +1,14 @@
-"""Writes the measured tables of docs/evaluation.md: `python -m benchmarks.tables`."""
+"""Writes the measured tables of the documentation: `python -m benchmarks.tables`."""
 
-import json
+import functools
 from pathlib import Path
 
-from benchmarks.results import FOLDER
+from benchmarks.results import read, where_and_when
+from benchmarks.speed.sections import SECTIONS
 from keras_vae import zoo
 from keras_vae.anomaly import METHODS
 
-PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
+_ROOT = Path(__file__).parents[1]
 _SCORES = {
     "mig": "MIG",
     "sap": "SAP",
@@ -38,7 +39,7 @@ def collapse():
 
 def anomaly():
     """Returns the table of AUROC of every method, with the mean over held-out digits."""
-    measured = _rows("anomaly")
+    measured = read("anomaly")["rows"]
     digits = [row for name, row in measured.items() if name.endswith("held out")]
     shown = {name.replace("_", "-"): _aurocs(row) for name, row in measured.items()}
     if digits:
@@ -65,7 +66,7 @@ def representation():
             _agreement(row["k_means"]),
             _agreement(row["gaussian_mixture"]) if "gaussian_mixture" in row else "",
         )
-        for name, row in _rows("representation").items()
+        for name, row in read("representation")["rows"].items()
     ]
     return _table(columns, rows)
 
@@ -74,23 +75,44 @@ def disentanglement():
     """Returns the table of scores of the beta-VAE and its twin."""
     rows = [
         (name, *(f"{row[score]:.3g}" for score in _SCORES))
-        for name, row in sorted(_rows("disentanglement").items())
+        for name, row in sorted(read("disentanglement")["rows"].items())
     ]
     return _table(("", *_SCORES.values()), rows)
 
 
-def page(text):
-    """Returns the text of docs/evaluation.md with every table made anew between its marks."""
-    for make in (collapse, anomaly, representation, disentanglement):
-        start, end = f"<!-- {make.__name__} -->\n", f"<!-- /{make.__name__} -->"
+def speed(section, only=""):
+    """Returns the table of a section of the benchmark of speed, and where it was measured."""
+    content = read(f"speed_{section}")
+    rows = {name: row for name, row in content["rows"].items() if only in name}
+    return f"{_table(*SECTIONS[section].cells(rows))}\n\n{where_and_when(content)}"
+
+
+_SPEED = {
+    f"speed {section}": functools.partial(speed, section)
+    for section in SECTIONS
+    if read(f"speed_{section}")["rows"]
+}
+# Page -> what stands between its marks.
+PAGES = {
+    _ROOT / "docs" / "evaluation.md": {
+        "collapse": collapse,
+        "anomaly": anomaly,
+        "representation": representation,
+        "disentanglement": disentanglement,
+    },
+    _ROOT / "docs" / "speed.md": _SPEED,
+    _ROOT / "README.md": {"speed": functools.partial(speed, "training", only="batch 128")},
+}
+
+
+def page(text, tables):
+    """Returns the text of a page with every table made anew between its marks."""
+    for name, make in tables.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(start)
         _, after = rest.split(end)
         text = f"{before}{start}{make()}\n{end}{after}"
     return text
-
-
-def _rows(name):
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"]
 
 
 def _aurocs(row):
@@ -107,4 +129,5 @@ def _table(columns, rows):
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, tables in PAGES.items():
+        path.write_text(page(path.read_text(encoding="utf-8"), tables), encoding="utf-8")

@@ -279,8 +279,6 @@ class VAE(keras.Model):
             steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
             **kwargs,
         )
-        # At once, so that a saved model has its optimizer's state, trained already or not.
-        self.optimizer.build(self.trainable_variables)
         self.guard = guard
         if guard is not None:
             with self.distribute_strategy.scope():
@@ -290,6 +288,7 @@ class VAE(keras.Model):
         """Returns the arguments of `compile`, serialized."""
         config = super().get_compile_config()
         if config:
+            self._build_optimizer()  # a saved model has its state, trained already or not
             config |= self._asked
         if config and self.guard is not None:
             config["guard"] = keras.saving.serialize_keras_object(self.guard)
@@ -299,6 +298,17 @@ class VAE(keras.Model):
         """Compiles as a saved model was compiled."""
         given = keras.saving.deserialize_keras_object(config)
         self.compile(**{key: value for key, value in given.items() if value is not None})
+        self._build_optimizer()
+
+    def save_weights(self, *args, **kwargs) -> None:
+        """Saves the weights, and the optimizer's state if the model is compiled; as in Keras."""
+        self._build_optimizer()
+        super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args, **kwargs) -> None:
+        """Loads what `save_weights` saved, or a `.keras` file holds; as in Keras."""
+        self._build_optimizer()
+        super().load_weights(*args, **kwargs)
 
     def freeze(self, *networks: str) -> None:
         """Leaves networks as they are in all training to come, and trains the others.
@@ -374,6 +384,7 @@ class VAE(keras.Model):
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
+            self._build_optimizer()
             super().make_train_function(force=True)
             self.train_function = self._over_replicas(
                 self.train_function, self._backward, self._apply
@@ -503,6 +514,12 @@ class VAE(keras.Model):
                 num_steps=self.steps_per_execution,
                 run_eagerly=self.run_eagerly,
             )
+
+    def _build_optimizer(self):
+        # Not yet in `compile`: whoever loads a model to use it waits for no variables of Adam.
+        if self.compiled and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     def _take_steps(self, number):
         if self.steps_per_execution != number:

@@ -394,6 +394,21 @@ class TestSaving:
         copy = keras.saving.load_model(tmp_path / "vae.keras")
         assert len(copy.optimizer.variables) == len(vae.optimizer.variables)
 
+    @pytest.mark.parametrize("trained", [False, True])
+    def test_weights_of_a_compiled_model_fit_one_that_is_only_compiled(
+        self, make_vae, images, tmp_path, trained
+    ):
+        vae, other = make_vae(), make_vae()
+        for each in (vae, other):
+            each.compile(keras.optimizers.Adam(0.01))
+        if trained:
+            vae.fit(images, epochs=1, verbose=0)
+        vae.save_weights(tmp_path / "vae.weights.h5")
+        other.load_weights(tmp_path / "vae.weights.h5")
+        pairs = zip(vae.optimizer.variables, other.optimizer.variables, strict=True)
+        for ours, theirs in pairs:
+            np.testing.assert_array_equal(ours, theirs)
+
     def test_weights_file_holds_the_step(self, make_vae, images, tmp_path):
         vae = self.trained(images)
         vae.save_weights(tmp_path / "vae.weights.h5")

@@ -7,9 +7,10 @@ from benchmarks import tables
 from keras_vae import anomaly as scores
 
 
-def test_the_page_shows_the_results():
-    text = tables.PAGE.read_text(encoding="utf-8")
-    assert tables.page(text) == text, "stale: run python -m benchmarks.tables"
+@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.name)
+def test_the_pages_show_the_results(path):
+    text = path.read_text(encoding="utf-8")
+    assert tables.page(text, tables.PAGES[path]) == text, "stale: run python -m benchmarks.tables"
 
 
 @pytest.mark.data

@@ -3,23 +3,28 @@
 import io
 import sys
 
+import numpy as np
 import pytest
-from rich.console import Console
 
-from benchmarks.speed import __main__ as speed
+from benchmarks.speed import growth, likelihood, pictures, quality, serving, start, training
 from benchmarks.speed.race import Contestant, race
+from benchmarks.speed.race import start as start_contestants
 
 TINY = {"network": "dense", "batch_size": 16, "dtype": "float32", "num_images": 64}
 
 
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "images.npz"
+    bits = np.random.default_rng(0).integers(0, 2, (80, 28, 28, 1))
+    np.savez(path, train=np.uint8(255 * bits), test=np.float32(bits[:20]))
+    return str(path)
+
+
 def test_every_contestant_of_this_environment_answers_in_every_round():
-    contestants = {
-        name: Contestant(sys.executable, module, TINY | options)
-        for name, (module, is_peer, options) in speed.CONTESTANTS.items()
-        if not is_peer
-    }
+    contestants = start_contestants(training.CONTESTANTS, None, {"job": "train"} | TINY)
     answers = race(contestants, rounds=2)
-    assert set(answers) == {speed.OURS, "Keras, as on keras.io", speed.CEILING}
+    assert set(answers) == {training.OURS, training.KERAS, training.CEILING}
     for rounds in answers.values():
         assert len(rounds) == 2
         assert all(answer["seconds"] > 0 for answer in rounds)
@@ -27,26 +32,108 @@ def test_every_contestant_of_this_environment_answers_in_every_round():
 
 
 def test_a_contestant_that_fails_says_why():
-    failing = Contestant(sys.executable, "ours", TINY | {"dtype": "float17"})
-    with pytest.raises(RuntimeError, match=r"(?s)benchmarks.speed.ours failed:.*float17"):
+    failing = Contestant(sys.executable, "ours", {"job": "train"} | TINY | {"dtype": "float17"})
+    with pytest.raises(RuntimeError, match=r"(?s)contestants.ours failed:.*float17"):
         race({"ours": failing}, rounds=1)
 
 
-def test_the_table_has_our_ratio_to_the_best_peer():
-    rates = {speed.OURS: 300, "PyTorch, eager": 200, "pythae": 100, speed.CEILING: 400}
-    row = {name: {"images_per_second": rate} for name, rate in rates.items()}
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(speed.table({"dense, batch 128, float32": row}))
-    text = console.export_text()
-    assert "1.50" in text
-    assert "75%" in text
+def test_a_contestant_that_is_done_rests(data):
+    task = {"job": "learn", "network": "dense", "batch_size": 16, "data": data}
+    chosen = {"ours": ("ours", False, {})}
+    (answers,) = race(start_contestants(chosen, None, task), 3, lambda a: a["elbo"] < 0).values()
+    assert len(answers) == 1
+
+
+def test_what_is_scored_is_what_the_model_says(data):
+    # A fresh decoder knows nothing: its logits are near 0, and each of 784 pixels costs ln 2 nats.
+    task = {"job": "score", "network": "dense", "data": data, "num_images": 4, "num_samples": 3}
+    contestants = start_contestants({"ours": ("ours", False, {})}, None, task)
+    (answers,) = race(contestants, rounds=1).values()
+    np.testing.assert_allclose(answers[0]["nll"], 784 * np.log(2), rtol=0.1)
+
+
+def test_streamed_images_are_counted():
+    task = growth._STREAM | {"num_images": 20_000}
+    point = growth.point(task, rounds=1)
+    assert point["images_per_second"] > 0
+    assert point["peak_bytes"] > 2**20
+
+
+class TestTables:
+    def test_training_has_our_ratio_to_the_best_peer(self):
+        rates = {"keras_vae": 300, "PyTorch, eager": 200, "pythae": 100, "bare products": 400}
+        row = {
+            name: {"images_per_second": rate, "smallest": rate, "largest": rate}
+            for name, rate in rates.items()
+        }
+        rows = {"dense, batch 128, float32": row}
+        columns, (cells,) = training.cells(rows)
+        assert len(columns) == len(cells)
+        assert cells[-2:] == ["1.50", "75%"]
+        assert_draws(pictures.draw_training(rows))
+
+    def test_quality_says_who_did_not_arrive(self):
+        rows = {
+            "dense": {
+                "keras_vae": {"seconds": [2.0, 4.0], "elbo": [-100.0, -91.0]},
+                "pythae": {"seconds": [4.0, 8.0], "elbo": [-110.0, -93.0]},
+            }
+        }
+        _, (ours, pythae) = quality.cells(rows)
+        assert ours == ["keras_vae", "4", "2", "-91.00", "1.00"]
+        assert pythae[1] == "not in 8"
+        assert_draws(pictures.draw_quality(rows))
+
+    def test_likelihood_has_the_ratio_to_ours(self):
+        row = {"keras_vae": {"seconds": 2.0, "nll": 1.0}, "pythae": {"seconds": 5.0, "nll": 1.0}}
+        columns, cells = likelihood.cells({"dense": row})
+        assert [row for row in cells if row[0] == "pythae"] == [["pythae", "5.0", "2.50"]]
+        assert {len(row) for row in cells} == {len(columns)}
+
+    def test_serving_has_images_per_second(self):
+        columns, cells = serving.cells({"dense": {"ONNX": {"1": 0.5, "64": 8.0, "256": 16.0}}})
+        assert ["ONNX", "0.5", "8,000", "16,000"] in cells
+        assert {len(row) for row in cells} == {len(columns)}
+
+    def test_start_has_the_share_of_the_import(self):
+        rows = {"import": {"seconds": 0.1, "dependencies_seconds": 4.0}}
+        _, (cells,) = start.cells(rows)
+        assert cells == ["import", "100", "2.5% of the 4.0 s of its dependencies"]
+
+    def test_growth_has_every_point(self):
+        point = {"images_per_second": 2000, "peak_bytes": 2**20}
+        rows = {
+            f"{axis}: {value}": point
+            for axis, (_, values, _) in growth.AXES.items()
+            for value in values
+        }
+        _, cells = growth.cells(rows)
+        assert len(cells) == len(rows)
+        assert cells[0][1:] == ["2,000", "500.0", "1"]
+        assert_draws(pictures.draw_growth(rows))
+
+
+def test_every_format_decodes_in_every_round():
+    task = {"job": "decode", "network": "dense", "batch_sizes": (1, 2)}
+    ours = {name: each for name, each in serving.CONTESTANTS.items() if not each[1]}
+    answers = race(start_contestants(ours, None, task), rounds=1)
+    assert len(answers) == 4
+    for (answer,) in answers.values():
+        assert set(answer["milliseconds"]) == {"1", "2"}
+        assert min(answer["milliseconds"].values()) > 0
+
+
+def assert_draws(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    assert file.tell() > 5_000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("network", "num_images"), [("dense", 12_800), ("conv", 6400)])
 def test_training_is_not_slower_than_the_usual_way_in_keras(network, num_images):
-    case = {"network": network, "batch_size": 128, "dtype": "float32", "num_images": num_images}
-    row = speed.throughput(None, case, rounds=3)
-    ours, usual = (row[name]["images_per_second"] for name in (speed.OURS, "Keras, as on keras.io"))
+    task = {"network": network, "batch_size": 128, "dtype": "float32", "num_images": num_images}
+    row = training.throughput(task, None, rounds=3)
+    ours, usual = (row[name]["images_per_second"] for name in (training.OURS, training.KERAS))
     # Measured: 1.6 times as fast on the dense one, 1.8 on the other. This is about a collapse.
     assert ours > 0.9 * usual

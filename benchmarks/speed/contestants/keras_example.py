@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from benchmarks.speed.contestant import serve
-from benchmarks.speed.inputs import gray_images
-from benchmarks.speed.ours import network
+from benchmarks.speed.contestants.images import gray_images
+from benchmarks.speed.contestants.ours import network
+from benchmarks.speed.contestants.process import serve
 
 
 class Sampling(keras.layers.Layer):
@@ -69,4 +69,4 @@ def _prepare(task):
 
 
 if __name__ == "__main__":
-    serve(_prepare)
+    serve(train=_prepare)

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from benchmarks.speed.contestant import serve
-from benchmarks.speed.ours import network
+from benchmarks.speed.contestants.ours import network
+from benchmarks.speed.contestants.process import serve
 
 
 def _products(layer, batch_size, dtype, needs_input_gradient):
@@ -65,4 +65,4 @@ def _prepare(task):
 
 
 if __name__ == "__main__":
-    serve(_prepare)
+    serve(train=_prepare)

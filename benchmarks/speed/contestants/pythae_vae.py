@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import time
 
 import torch
 from pythae.data.datasets import BaseDataset, DatasetOutput
@@ -10,9 +11,10 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-from benchmarks.speed import torch_nets
-from benchmarks.speed.contestant import serve
-from benchmarks.speed.inputs import gray_images
+from benchmarks.speed.contestants import torch_nets
+from benchmarks.speed.contestants.images import gray_images, splits
+from benchmarks.speed.contestants.process import serve
+from benchmarks.speed.contestants.torch_vae import tensor
 
 
 class Encoder(BaseEncoder):
@@ -45,14 +47,16 @@ class Binarized(BaseDataset):
         return DatasetOutput(data=torch.bernoulli(self.data[index]), labels=self.labels[index])
 
 
-def _prepare(task):
+def network(task: dict) -> VAE:
+    """Returns the network of a task, fresh, from a fixed seed."""
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
-    config = VAEConfig(
-        input_dim=(1, 28, 28), latent_dim=torch_nets.LATENTS, reconstruction_loss="bce"
-    )
-    vae = VAE(config, Encoder(task["network"]), Decoder(task["network"]))
-    images = torch.tensor(gray_images(task["num_images"])).permute(0, 3, 1, 2) / 255
+    latents = torch_nets.LATENTS
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=latents, reconstruction_loss="bce")
+    return VAE(config, Encoder(task["network"]), Decoder(task["network"]))
+
+
+def _trainer(task, vae, images):
     trainer = BaseTrainer(
         vae,
         Binarized(images, torch.zeros(len(images))),
@@ -66,6 +70,11 @@ def _prepare(task):
         ),
     )
     trainer.prepare_training()
+    return trainer
+
+
+def _train(task):
+    trainer = _trainer(task, network(task), tensor(gray_images(task["num_images"])) / 255)
 
     def epoch():
         trainer.train_step(1)
@@ -74,5 +83,35 @@ def _prepare(task):
     return epoch
 
 
+def _learn(task):
+    train, test = map(tensor, splits(task))
+    vae = network(task)
+    trainer = _trainer(task, vae, train / 255)
+
+    def epoch():
+        start = time.perf_counter()
+        trainer.train_step(1)
+        seconds = time.perf_counter() - start
+        with torch.inference_mode():
+            batches = (DatasetOutput(data=x) for x in test.split(1000))
+            losses = [float(vae(batch).loss) * len(batch["data"]) for batch in batches]
+        return {"seconds": seconds, "elbo": -sum(losses) / len(test)}
+
+    return epoch
+
+
+def _score(task):
+    _, test = splits(task)
+    images = tensor(test[: task["num_images"]])
+    vae = network(task).eval()
+
+    @torch.inference_mode()
+    def score(images):
+        return {"nll": -float(vae.get_nll(images, task["num_samples"], batch_size=1000))}
+
+    score(images[:5])
+    return lambda: score(images)
+
+
 if __name__ == "__main__":
-    serve(_prepare)
+    serve(train=_train, learn=_learn, score=_score)

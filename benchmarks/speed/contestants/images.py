@@ -13,3 +13,17 @@ def gray_images(num_images: int, size: int = 28, seed: int = 0) -> np.ndarray:
     coarse = rng.random((num_images, -(-size // 4), -(-size // 4), 1), np.float32) ** 3
     fine = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, :size, :size]
     return np.uint8(255 * fine)
+
+
+def splits(task: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the gray training images and the binary test images of a task's file.
+
+    Shapes (num, 28, 28, 1): uint8 of 0 to 255, and float32 of 0 and 1.
+    """
+    with np.load(task["data"]) as arrays:
+        return arrays["train"], arrays["test"]
+
+
+def latents(num: int, size: int = 16) -> np.ndarray:
+    """Returns (num, size), float32: draws from a standard normal distribution."""
+    return np.random.default_rng(0).standard_normal((num, size), np.float32)
