@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -43,10 +44,10 @@ def main():
         section, results = SECTIONS[name], results_of(name, arguments.peers)
         section.measure(results, arguments.peers)
         columns, rows = section.cells(results.rows)
-        table = Table(*columns, title=section.__doc__.splitlines()[0])
+        table = Table(*columns, title=section.__doc__.splitlines()[0], box=box.SIMPLE_HEAD)
         for row in rows:
             table.add_row(*row)
-        Console().print(table)
+        Console(width=200).print(table, crop=False)
     pictures.draw()
 
 

@@ -5,14 +5,14 @@ import statistics
 from benchmarks.results import Results
 from benchmarks.speed.race import race, start
 
-_CONV = {"job": "train", "network": "conv", "batch_size": 128, "num_images": 2_560}
-_DENSE = {"job": "train", "network": "dense", "batch_size": 128, "num_images": 12_800}
+_CONV = {"job": "train", "network": "conv", "batch_size": 128, "num_images": 5_120}
+_DENSE = {"job": "train", "network": "dense", "batch_size": 128, "num_images": 20_480}
 # Small, so that reading is most of the work, as it is where a data set is too large for memory.
 _STREAM = {"job": "stream", "network": "dense", "batch_size": 500, "size": 8, "widths": [32]}
 AXES = {
     "batch size, dense": ("batch_size", [16, 32, 64, 128, 256, 512, 1024, 2048], _DENSE),
     "batch size, conv": ("batch_size", [16, 32, 64, 128, 256, 512], _CONV),
-    "image size, conv": ("size", [28, 56, 112, 224, 256], _CONV | {"num_images": 256}),
+    "image size, conv": ("size", [28, 56, 112, 224, 256], _CONV | {"batch_size": 32}),
     "latents, dense": ("latent_dim", [2, 8, 32, 128, 512], _DENSE),
     "images streamed": ("num_images", [10_000, 100_000, 1_000_000, 10_000_000], _STREAM),
 }
@@ -31,8 +31,8 @@ def measure(results: Results, peers: str | None) -> None:
         rounds = PROTOCOL["rounds_streamed" if task["job"] == "stream" else "rounds"]
         for value in values:
             further = task | {key: value}
-            if key == "size":
-                further["batch_size"] = 32
+            if key == "size":  # as many pixels in all
+                further["num_images"] = 4096 * 28**2 // (value**2 * 32) * 32
             name = f"{axis}: {value}"
             results.measure(name, lambda further=further, rounds=rounds: point(further, rounds))
 

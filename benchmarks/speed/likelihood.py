@@ -3,7 +3,6 @@
 import statistics
 
 from benchmarks.results import Results
-from benchmarks.speed.mnist import mnist_file
 from benchmarks.speed.race import race, start
 
 CONTESTANTS = {
@@ -26,9 +25,8 @@ def measure(results: Results, peers: str | None) -> None:
 
 def seconds(network: str, peers: str | None, rounds: int = PROTOCOL["rounds"], **sizes) -> dict:
     """Returns median seconds, and the NLL of the fresh network, by contestant."""
-    with mnist_file() as path:
-        task = {"job": "score", "network": network, "data": path, **_SIZES, **sizes}
-        answers = race(start(CONTESTANTS, peers, task), rounds)
+    task = {"job": "score", "network": network, **_SIZES, **sizes}
+    answers = race(start(CONTESTANTS, peers, task), rounds)
     return {
         name: {
             "seconds": round(statistics.median(answer["seconds"] for answer in measured), 3),

@@ -13,6 +13,7 @@ from keras_vae.data.binarization import (
 )
 
 _SHUFFLE_BUFFER_BYTES = 2**28
+_TENSOR_BYTES = 160  # of each image that waits in a buffer, besides its pixels; measured
 _SHUFFLE, _NOISE = 1, 2  # purposes: one seed gives an independent stream of seeds to each
 
 
@@ -161,7 +162,8 @@ def _batch_array(images, batch_size, shuffle, seed, drop_remainder, epoch):
 def _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch):
     if shuffle:
         spec = images.element_spec
-        buffer_size = max(1, _SHUFFLE_BUFFER_BYTES // (spec.shape.num_elements() * spec.dtype.size))
+        image_bytes = spec.shape.num_elements() * spec.dtype.size + _TENSOR_BYTES
+        buffer_size = max(1, _SHUFFLE_BUFFER_BYTES // image_bytes)
         if epoch is None:
             images = images.shuffle(buffer_size, seed=seed)
         else:

@@ -44,14 +44,15 @@ def test_a_contestant_that_is_done_rests(data):
     assert len(answers) == 1
 
 
-def test_what_is_scored_is_what_the_model_says(data):
+def test_what_is_scored_is_what_the_model_says():
     # A fresh decoder knows nothing: its logits are near 0, and each of 784 pixels costs ln 2 nats.
-    task = {"job": "score", "network": "dense", "data": data, "num_images": 4, "num_samples": 3}
+    task = {"job": "score", "network": "dense", "num_images": 4, "num_samples": 3}
     contestants = start_contestants({"ours": ("ours", False, {})}, None, task)
     (answers,) = race(contestants, rounds=1).values()
     np.testing.assert_allclose(answers[0]["nll"], 784 * np.log(2), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_streamed_images_are_counted():
     task = growth._STREAM | {"num_images": 20_000}
     point = growth.point(task, rounds=1)
@@ -113,6 +114,7 @@ class TestTables:
         assert_draws(pictures.draw_growth(rows))
 
 
+@pytest.mark.slow
 def test_every_format_decodes_in_every_round():
     task = {"job": "decode", "network": "dense", "batch_sizes": (1, 2)}
     ours = {name: each for name, each in serving.CONTESTANTS.items() if not each[1]}

@@ -15,6 +15,11 @@ def gray_images(num_images: int, size: int = 28, seed: int = 0) -> np.ndarray:
     return np.uint8(255 * fine)
 
 
+def binary_images(num_images: int) -> np.ndarray:
+    """Returns (num_images, 28, 28, 1), float32 of 0 and 1."""
+    return np.float32(gray_images(num_images) > 127)
+
+
 def splits(task: dict) -> tuple[np.ndarray, np.ndarray]:
     """Returns the gray training images and the binary test images of a task's file.
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.speed.contestants.images import gray_images, latents, splits
+from benchmarks.speed.contestants.images import binary_images, gray_images, latents, splits
 from benchmarks.speed.contestants.process import serve, timed
 from keras_vae import ConvVAE, DenseVAE, data
 from keras_vae.export import runtimes, to_litert, to_onnx, to_saved_model
@@ -89,8 +89,7 @@ def _learn(task):
 
 def _score(task):
     vae = network(task, task.get("dtype"))
-    _, test = splits(task)
-    images = test[: task["num_images"]]
+    images = binary_images(task["num_images"])
 
     def work():
         estimates = vae.log_likelihood(images, task["num_samples"], seed=0)

@@ -12,7 +12,7 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
 from benchmarks.speed.contestants import torch_nets
-from benchmarks.speed.contestants.images import gray_images, splits
+from benchmarks.speed.contestants.images import binary_images, gray_images, splits
 from benchmarks.speed.contestants.process import serve
 from benchmarks.speed.contestants.torch_vae import tensor
 
@@ -101,8 +101,7 @@ def _learn(task):
 
 
 def _score(task):
-    _, test = splits(task)
-    images = tensor(test[: task["num_images"]])
+    images = tensor(binary_images(task["num_images"]))
     vae = network(task).eval()
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.speed.contestants.images import gray_images, latents, splits
+from benchmarks.speed.contestants.images import binary_images, gray_images, latents, splits
 from benchmarks.speed.contestants.process import serve, timed
 from benchmarks.speed.contestants.torch_nets import VAE
 
@@ -69,8 +69,7 @@ def _learn(task):
 
 
 def _score(task):
-    _, test = splits(task)
-    images = tensor(test[: task["num_images"]])
+    images = tensor(binary_images(task["num_images"]))
     vae = network(task).eval()
     decoder = torch.compile(vae.decoder) if task.get("compiled") else vae.decoder
     num_samples = task["num_samples"]
