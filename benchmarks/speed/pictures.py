@@ -25,7 +25,7 @@ def draw() -> list[Path]:
 
 def draw_training(rows: dict[str, dict]):
     """Shows images per second of every contestant: a group of bars for each case."""
-    figure = blank(7.2, 0.9 * len(rows) + 0.9)
+    figure = blank(7.2, 0.75 * len(rows) + 0.9)
     axes = figure.subplots()
     names = [name for name in training.CONTESTANTS if any(name in row for row in rows.values())]
     height = 0.85 / len(names)
@@ -43,7 +43,7 @@ def draw_training(rows: dict[str, dict]):
         look = look or {"color": str(shades[i])}
         axes.barh(places, rates, height, xerr=spread, label=name, error_kw={"lw": 0.6}, **look)
     axes.set_yticks(range(len(rows)), list(rows), fontsize=SMALL_SIZE)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="x", labelsize=SMALL_SIZE)
     axes.set_xlabel("images per second of training", fontsize=SMALL_SIZE)
     figure.legend(loc="outside lower center", ncols=3, fontsize=SMALL_SIZE, frameon=False)
@@ -70,7 +70,7 @@ def draw_quality(rows: dict[str, dict]):
 def draw_growth(rows: dict[str, dict]):
     """Shows microseconds per image and peak memory along every axis."""
     names = list(growth.AXES)
-    figure = blank(2.3 * len(names), 3.8)
+    figure = blank(2.6 * len(names), 3.8)
     panels = figure.subplots(2, len(names), sharex="col")
     for name, (time, memory) in zip(names, panels.T, strict=True):
         _, values, _ = growth.AXES[name]
@@ -82,8 +82,15 @@ def draw_growth(rows: dict[str, dict]):
         time.set_title(name, fontsize=TITLE_SIZE - 1)
         for axes in (time, memory):
             axes.set_xscale("log")
+            axes.set_xticks(places, [_short(value) for value in places], rotation=45)
+            axes.minorticks_off()
             axes.set_ylim(bottom=0, top=1.15 * axes.get_ylim()[1])
             axes.tick_params(labelsize=SMALL_SIZE)
     panels[0, 0].set_ylabel("microseconds per image", fontsize=SMALL_SIZE)
     panels[1, 0].set_ylabel("peak memory, MiB", fontsize=SMALL_SIZE)
     return figure
+
+
+def _short(value):
+    exponent = len(str(value)) - 1
+    return f"$10^{exponent}$" if value == 10**exponent and exponent > 3 else str(value)
