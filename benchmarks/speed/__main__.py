@@ -48,7 +48,7 @@ def main():
         for row in rows:
             table.add_row(*row)
         Console(width=200).print(table, crop=False)
-    pictures.draw()
+        pictures.draw()
 
 
 if __name__ == "__main__":
