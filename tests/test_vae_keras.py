@@ -230,6 +230,7 @@ class TestCompile:
             ("mixed_bfloat16", SharedScaleNormal),
             ("mixed_bfloat16", PerValueScaleNormal),
             ("mixed_float16", Bernoulli),
+            ("mixed_bfloat16", Bernoulli),
         ],
     )
     def test_mixed_precision_comes_close(self, make_noiseless_vae, images, policy, likelihood):

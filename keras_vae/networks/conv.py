@@ -86,7 +86,8 @@ def conv_decoder(
         hidden_units: Width of the dense layer between the latents and the convolutions.
         activation: Of the hidden layers, a name that Keras knows.
         likelihood: Decides how many parameters each value gets; a `Bernoulli` if not given.
-        dtype: Keras dtype policy of the hidden layers; the last one is always float32.
+        dtype: Keras dtype policy of the layers, but for the last one if the likelihood does not
+            bear its rounding. The output is always float32.
 
     Shapes:
         Input (batch, latent_dim);
@@ -115,7 +116,10 @@ def conv_decoder(
     for level in range(len(filters) - 1, 0, -1):
         hidden = _upsample(hidden, filters[level - 1], sizes[level], activation, dtype)
     num_params = event_shape[-1] * likelihood.params_size()
-    outputs = _upsample(hidden, num_params, sizes[0], None, "float32")
+    last = dtype if likelihood.bears_rounding else "float32"
+    outputs = _upsample(hidden, num_params, sizes[0], None, last)
+    if outputs.dtype != "float32":
+        outputs = keras.layers.Activation("linear", dtype="float32")(outputs)
     return keras.Model(inputs, outputs, name="decoder")
 
 

@@ -70,7 +70,8 @@ def dense_decoder(
         hidden_units: Width of each hidden layer, from the latents on.
         gated: Whether hidden layers are `(W h + b) * sigmoid(V h + c)` instead of ReLU.
         likelihood: Decides how many parameters each value gets; a `Bernoulli` if not given.
-        dtype: Keras dtype policy of the hidden layers; the last layer is always float32.
+        dtype: Keras dtype policy of the layers, but for the last one if the likelihood does not
+            bear its rounding. The output is always float32.
 
     Shapes:
         Input (batch, latent_dim);
@@ -91,7 +92,8 @@ def dense_decoder(
     params_shape = (*event_shape[:-1], event_shape[-1] * likelihood.params_size())
     inputs = keras.Input((latent_dim,), name="z")
     hidden = _hidden_layers(inputs, hidden_units, gated, dtype)
-    params = keras.layers.Dense(math.prod(params_shape), dtype="float32", name="params")(hidden)
+    last = dtype if likelihood.bears_rounding else "float32"
+    params = keras.layers.Dense(math.prod(params_shape), dtype=last, name="params")(hidden)
     outputs = keras.layers.Reshape(params_shape, dtype="float32")(params)
     return keras.Model(inputs, outputs, name="decoder")
 

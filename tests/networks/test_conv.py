@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vae.distributions import FullCovarianceNormal, PerValueScaleNormal
+from keras_vae.distributions import (
+    Bernoulli,
+    FixedScaleNormal,
+    FullCovarianceNormal,
+    PerValueScaleNormal,
+)
 from keras_vae.networks import conv_decoder, conv_encoder
 
 TINY = {"filters": (4, 6), "hidden_units": 8}
@@ -73,14 +78,24 @@ def test_every_value_of_an_odd_sized_image_depends_on_the_latents():
     assert np.all(np.any(jacobian != 0, axis=(0, -1)))
 
 
-def test_last_layer_is_float32_under_mixed_precision():
-    for network in (
-        conv_encoder((9, 9, 1), 3, **TINY, dtype="mixed_bfloat16"),
-        conv_decoder(3, (9, 9, 1), **TINY, dtype="mixed_bfloat16"),
-    ):
-        hidden = [layer.compute_dtype for layer in network.layers if layer.weights][0]
-        assert hidden == "bfloat16"
-        assert network.output.dtype == "float32"
+def test_an_encoder_ends_in_float32_under_mixed_precision():
+    encoder = conv_encoder((9, 9, 1), 3, **TINY, dtype="mixed_bfloat16")
+    assert _dtypes(encoder) == ["bfloat16", "float32"]
+    assert encoder.output.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "last"), [(Bernoulli(), "bfloat16"), (FixedScaleNormal(), "float32")]
+)
+def test_a_decoder_ends_in_what_its_likelihood_bears(likelihood, last):
+    decoder = conv_decoder(3, (9, 9, 1), **TINY, likelihood=likelihood, dtype="mixed_bfloat16")
+    assert _dtypes(decoder) == ["bfloat16", last]
+    assert decoder.output.dtype == "float32"
+
+
+def _dtypes(network):
+    dtypes = [layer.compute_dtype for layer in network.layers if layer.weights]
+    return [dtypes[0], dtypes[-1]]
 
 
 @pytest.mark.parametrize("bad", [(5,), (8, 8, 8, 1)])

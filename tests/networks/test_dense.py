@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vae.distributions import FullCovarianceNormal, PerValueScaleNormal
+from keras_vae.distributions import (
+    Bernoulli,
+    FixedScaleNormal,
+    FullCovarianceNormal,
+    PerValueScaleNormal,
+)
 from keras_vae.networks import dense_decoder, dense_encoder
 
 EVENT_SHAPES = [(5,), (7, 1), (8, 8, 1), (4, 6, 3)]
@@ -71,14 +76,26 @@ def test_gated_layer_equals_its_formula():
     np.testing.assert_allclose(encoder(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_last_layer_is_float32_under_mixed_precision():
-    for network in (
-        dense_encoder((5,), 3, hidden_units=(4,), gated=True, dtype="mixed_bfloat16"),
-        dense_decoder(3, (5,), hidden_units=(4,), gated=True, dtype="mixed_bfloat16"),
-    ):
-        hidden = [layer.compute_dtype for layer in network.layers if layer.weights][0]
-        assert hidden == "bfloat16"
-        assert network.output.dtype == "float32"
+def test_an_encoder_ends_in_float32_under_mixed_precision():
+    encoder = dense_encoder((5,), 3, hidden_units=(4,), gated=True, dtype="mixed_bfloat16")
+    assert _dtypes(encoder) == ["bfloat16", "float32"]
+    assert encoder.output.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "last"), [(Bernoulli(), "bfloat16"), (FixedScaleNormal(), "float32")]
+)
+def test_a_decoder_ends_in_what_its_likelihood_bears(likelihood, last):
+    decoder = dense_decoder(
+        3, (5,), hidden_units=(4,), likelihood=likelihood, dtype="mixed_bfloat16"
+    )
+    assert _dtypes(decoder) == ["bfloat16", last]
+    assert decoder.output.dtype == "float32"
+
+
+def _dtypes(network):
+    dtypes = [layer.compute_dtype for layer in network.layers if layer.weights]
+    return [dtypes[0], dtypes[-1]]
 
 
 def test_networks_survive_their_config():
