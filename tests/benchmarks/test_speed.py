@@ -75,7 +75,7 @@ class TestTables:
 
     def test_quality_says_who_did_not_arrive(self):
         rows = {
-            "dense": {
+            "conv": {
                 "keras_vae": {"seconds": [2.0, 4.0], "elbo": [-100.0, -91.0]},
                 "pythae": {"seconds": [4.0, 8.0], "elbo": [-110.0, -93.0]},
             }

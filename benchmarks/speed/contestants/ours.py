@@ -3,7 +3,6 @@
 import functools
 import resource
 import tempfile
-import time
 from pathlib import Path
 
 import keras
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.speed.contestants.images import binary_images, gray_images, latents, splits
-from benchmarks.speed.contestants.process import serve, timed
+from benchmarks.speed.contestants.process import learner, serve, timed
 from keras_vae import ConvVAE, DenseVAE, data
 from keras_vae.export import runtimes, to_litert, to_onnx, to_saved_model
 
@@ -78,13 +77,9 @@ def _learn(task):
     vae.compile()
     batches = data.batches(train, task["batch_size"], binarization="dynamic", shuffle=True)
 
-    def epoch():
-        start = time.perf_counter()
-        vae.fit(batches, verbose=0)
-        seconds = time.perf_counter() - start
-        return {"seconds": seconds, "elbo": float(np.mean(vae.elbo(test, seed=0)))}
-
-    return epoch
+    return learner(
+        lambda: vae.fit(batches, verbose=0), lambda: float(np.mean(vae.elbo(test, seed=0)))
+    )
 
 
 def _score(task):

@@ -32,6 +32,19 @@ def serve(**jobs: Callable[[dict], Callable[[], object]]) -> None:
         print(json.dumps({"seconds": seconds} | numbers), file=answers, flush=True)
 
 
+def learner(
+    train_one_epoch: Callable[[], object], elbo: Callable[[], float]
+) -> Callable[[], dict[str, float]]:
+    """Returns the work of an epoch: its seconds, and the ELBO behind it, which does not count."""
+
+    def epoch():
+        start = time.perf_counter()
+        train_one_epoch()
+        return {"seconds": time.perf_counter() - start, "elbo": elbo()}
+
+    return epoch
+
+
 def timed(call: Callable[[], object], seconds: float = 0.5) -> float:
     """Returns the median milliseconds of a call, of at least ten."""
     times, end = [], time.perf_counter() + seconds

@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-import time
 
 import torch
 from pythae.data.datasets import BaseDataset, DatasetOutput
@@ -13,16 +12,16 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
 from benchmarks.speed.contestants import torch_nets
 from benchmarks.speed.contestants.images import binary_images, gray_images, splits
-from benchmarks.speed.contestants.process import serve
+from benchmarks.speed.contestants.process import learner, serve
 from benchmarks.speed.contestants.torch_vae import tensor
 
 
 class Encoder(BaseEncoder):
     """As pythae wants it: the logarithm of the variance."""
 
-    def __init__(self, network):
+    def __init__(self, network, latent_dim):
         super().__init__()
-        self.layers = torch_nets.encoder(network)
+        self.layers = torch_nets.encoder(network, latent_dim)
 
     def forward(self, x):
         loc, log_variance = self.layers(x).chunk(2, dim=-1)
@@ -32,9 +31,9 @@ class Encoder(BaseEncoder):
 class Decoder(BaseDecoder):
     """As pythae wants it: probabilities, not logits."""
 
-    def __init__(self, network):
+    def __init__(self, network, latent_dim):
         super().__init__()
-        self.layers = torch_nets.decoder(network)
+        self.layers = torch_nets.decoder(network, latent_dim)
 
     def forward(self, z):
         return ModelOutput(reconstruction=torch.sigmoid(self.layers(z)))
@@ -51,9 +50,9 @@ def network(task: dict) -> VAE:
     """Returns the network of a task, fresh, from a fixed seed."""
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
-    latents = torch_nets.LATENTS
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=latents, reconstruction_loss="bce")
-    return VAE(config, Encoder(task["network"]), Decoder(task["network"]))
+    kind, latent_dim = task["network"], task.get("latent_dim", torch_nets.LATENTS)
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=latent_dim, reconstruction_loss="bce")
+    return VAE(config, Encoder(kind, latent_dim), Decoder(kind, latent_dim))
 
 
 def _trainer(task, vae, images):
@@ -88,16 +87,12 @@ def _learn(task):
     vae = network(task)
     trainer = _trainer(task, vae, train / 255)
 
-    def epoch():
-        start = time.perf_counter()
-        trainer.train_step(1)
-        seconds = time.perf_counter() - start
-        with torch.inference_mode():
-            batches = (DatasetOutput(data=x) for x in test.split(1000))
-            losses = [float(vae(batch).loss) * len(batch["data"]) for batch in batches]
-        return {"seconds": seconds, "elbo": -sum(losses) / len(test)}
+    @torch.inference_mode()
+    def elbo():
+        batches = (DatasetOutput(data=x) for x in test.split(1000))
+        return -sum(float(vae(batch).loss) * len(batch["data"]) for batch in batches) / len(test)
 
-    return epoch
+    return learner(lambda: trainer.train_step(1), elbo)
 
 
 def _score(task):

@@ -6,8 +6,8 @@ from torch import nn
 LATENTS = 16
 
 
-def encoder(network: str) -> nn.Module:
-    """Returns the encoder: images to means and logarithms of scales, (batch, 2 * 16)."""
+def encoder(network: str, latent_dim: int = LATENTS) -> nn.Module:
+    """Returns the encoder: images to means and logarithms of scales, (batch, 2 * latent_dim)."""
     if network == "dense":
         return nn.Sequential(
             nn.Flatten(),
@@ -15,7 +15,7 @@ def encoder(network: str) -> nn.Module:
             nn.ReLU(),
             nn.Linear(512, 512),
             nn.ReLU(),
-            nn.Linear(512, 2 * LATENTS),
+            nn.Linear(512, 2 * latent_dim),
         )
     return nn.Sequential(
         nn.Conv2d(1, 32, 3, 2, 1),
@@ -25,15 +25,15 @@ def encoder(network: str) -> nn.Module:
         nn.Flatten(),
         nn.Linear(7 * 7 * 64, 256),
         nn.ReLU(),
-        nn.Linear(256, 2 * LATENTS),
+        nn.Linear(256, 2 * latent_dim),
     )
 
 
-def decoder(network: str) -> nn.Module:
-    """Returns the decoder: latents, (batch, 16), to logits, (batch, 1, 28, 28)."""
+def decoder(network: str, latent_dim: int = LATENTS) -> nn.Module:
+    """Returns the decoder: latents, (batch, latent_dim), to logits, (batch, 1, 28, 28)."""
     if network == "dense":
         return nn.Sequential(
-            nn.Linear(LATENTS, 512),
+            nn.Linear(latent_dim, 512),
             nn.ReLU(),
             nn.Linear(512, 512),
             nn.ReLU(),
@@ -41,7 +41,7 @@ def decoder(network: str) -> nn.Module:
             nn.Unflatten(1, (1, 28, 28)),
         )
     return nn.Sequential(
-        nn.Linear(LATENTS, 256),
+        nn.Linear(latent_dim, 256),
         nn.ReLU(),
         nn.Linear(256, 7 * 7 * 64),
         nn.ReLU(),
@@ -55,9 +55,9 @@ def decoder(network: str) -> nn.Module:
 class VAE(nn.Module):
     """Encoder, decoder, and the negative ELBO of a batch."""
 
-    def __init__(self, network: str):
+    def __init__(self, network: str, latent_dim: int = LATENTS):
         super().__init__()
-        self.encoder, self.decoder = encoder(network), decoder(network)
+        self.encoder, self.decoder = encoder(network, latent_dim), decoder(network, latent_dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the mean negative ELBO of images, (batch, 1, 28, 28), in nats."""
