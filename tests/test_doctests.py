@@ -17,8 +17,10 @@ def product_modules():
     mapping = config["options"]["package_dir"].split("\n")[1:]
     folders = dict(line.split(" = ") for line in mapping)
     for package in config["options"]["packages"].split("\n")[1:]:
-        folder = REPOSITORY / folders.get(package, package.replace(".", "/"))
-        for path in sorted(folder.glob("*.py")):
+        place = package
+        for name, folder in folders.items():
+            place = place.replace(name, folder)
+        for path in sorted((REPOSITORY / place.replace(".", "/")).glob("*.py")):
             yield f"{package}.{path.stem}".removesuffix(".__init__")
 
 
