@@ -17,6 +17,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_fine_tuning_on_omniglot_leaves_curves_and_a_model(tmp_path):
     try:
         data.load("omniglot", image_size=(28, 28))
@@ -36,6 +37,7 @@ def test_fine_tuning_on_omniglot_leaves_curves_and_a_model(tmp_path):
     assert zoo.load(tmp_path / "finetuned" / "conv_omniglot").event_shape == (28, 28, 1)
 
 
+@pytest.mark.slow
 def test_mlflow_is_told_what_the_history_says(tmp_path):
     if importlib.util.find_spec("mlflow") is None:
         pytest.skip('MLflow is not there: pip install "keras-vae[tracking]".')

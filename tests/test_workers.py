@@ -82,6 +82,7 @@ def test_each_worker_has_noise_of_its_own_in_each_step(steps):
     assert len(np.unique(draws)) == 4
 
 
+@pytest.mark.slow
 def test_two_workers_that_read_files_of_their_own_give_the_means_over_all(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     write_set(tmp_path, "tfrecord", num_shards=3)

@@ -33,6 +33,7 @@ class TestOnData:
         assert row["linear_probe"] == row["nearest_neighbour"] == 1.0
         assert row["k_means"]["accuracy"] == 1.0
 
+    @pytest.mark.slow
     def test_sprites_are_learned_and_scored(self):
         from benchmarks import disentanglement
 

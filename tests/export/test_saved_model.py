@@ -264,6 +264,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_leave_whole_versions_only(tmp_path):
     base = tmp_path / "served"
 
