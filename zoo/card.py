@@ -229,7 +229,7 @@ def model_table() -> str:
         test, num_samples = results["test"], results["protocol"]["importance_samples"]
         cells = (
             f"[`{name}`](zoo/models/{name}/README.md)",
-            f"{recipe.data.name}, {recipe.data.binarization} binarization",
+            _data_of(recipe.data),
             recipe.model["class"],
             f"{results['parameters']:,}",
             f"{-test['elbo']['mean']:.2f}",
@@ -238,6 +238,12 @@ def model_table() -> str:
         )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _data_of(wanted):
+    if wanted.binarization == "none":
+        return wanted.name
+    return f"{wanted.name}, {wanted.binarization} binarization"
 
 
 def insert_model_table(readme: str) -> str:

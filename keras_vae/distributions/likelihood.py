@@ -20,8 +20,8 @@ class Likelihood(keras.layers.Layer, abc.ABC):
     Attributes:
         support: Smallest and largest value that data may take.
         bears_rounding: Whether a decoder of mixed precision may compute the parameters in it, as
-            all else. Rounded to bfloat16, a logit errs by a few thousandths and a mean by as much
-            of its size: too much where a density is narrow.
+            all else. Rounded to bfloat16, a parameter errs by up to two thousandths of its size:
+            nothing for a logit, too much for the mean of a narrow density.
     """
 
     support: tuple[float, float] = (-math.inf, math.inf)
