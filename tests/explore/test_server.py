@@ -126,13 +126,26 @@ def test_an_uploaded_image_is_reconstructed_and_a_malformed_one_refused(shown, t
     assert "reconstruction" in words.input_value()
 
 
+def _click_until(button, told):
+    """Clicks as a person would: again, if nothing happens, as on a page that is still loading."""
+    from playwright.sync_api import TimeoutError as NothingHappened
+
+    for _ in range(3):
+        button.click()
+        try:
+            return told.wait_for(timeout=10_000)
+        except NothingHappened:
+            pass
+    pytest.fail("Nothing happened at any of three clicks.")
+
+
 @pytest.mark.browser
 def test_a_drawing_is_scored(shown):
     shown.get_by_role("tab", name="Anomaly").click()
     button = shown.get_by_role("button", name="Take the drawing").locator("visible=true")
-    button.click()
-    shown.get_by_text("Draw something first").first.wait_for()
     canvas = shown.locator("canvas:visible").first
+    canvas.wait_for()
+    _click_until(button, shown.get_by_text("Draw something first").first)
     shown.get_by_label("Brush").or_(shown.get_by_title("Brush")).locator(
         "visible=true"
     ).first.click()
