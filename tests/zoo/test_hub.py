@@ -23,6 +23,8 @@ REPO = "org/tiny"
 class StandIn(http.server.ThreadingHTTPServer):
     """Serves the files of folders, each as one commit, and notes what was asked for."""
 
+    request_queue_size = 64  # files are fetched side by side; beyond the queue, seconds are waited
+
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.commits = {}  # commit -> folder
