@@ -47,7 +47,7 @@ def card(recipe: Recipe, results: dict, *, pictures: Sequence[str] = ()) -> str:
     if recipe.data:
         sections.append(_data(recipe, about["data"]))
     if recipe.training and "training" in results:
-        sections.append(_training(recipe, results["training"]))
+        sections.append(_training(recipe, results["training"], about["data"]))
     if "test" in results:
         sections.append(_results(recipe, results, about["published"]))
     if results.get("comparisons"):
@@ -102,7 +102,7 @@ def _show(value):
     return f"{value['class']}({arguments})"
 
 
-def _training(recipe, facts):
+def _training(recipe, facts, about):
     data, training = recipe.data, recipe.training
     rate = f"{training.learning_rate:g}"
     if training.final_learning_rate is not None:
@@ -117,9 +117,11 @@ def _training(recipe, facts):
             f"{stage['seconds'] / 60:.1f} minutes, to a validation ELBO of "
             f"{stage['validation_elbo']:.2f} nats; then from its weights on as follows.\n"
         )
+    comes_split = about.get(data.name, {}).get("comes_split")
+    split = "in the split that they come with" if comes_split else f"split seed {data.split_seed}"
     return f"""## Training
 
-{start}{facts["num_images"]:,} images, split seed {data.split_seed}.
+{start}{facts["num_images"]:,} images, {split}.
 Adam, learning rate {rate}, batch size {training.batch_size}, seed {training.seed},
 precision {training.dtype}; {facts["epochs"]} epochs in {minutes:.1f} minutes
 ({facts["hardware"]}, {facts["date"]}). The weights are those of epoch {facts["kept_epoch"]}{best},
