@@ -14,6 +14,7 @@ from keras_vae.data.binarization import (
 
 _SHUFFLE_BUFFER_BYTES = 2**28
 _TENSOR_BYTES = 160  # of each image that waits in a buffer, besides its pixels; measured
+_PREFETCHED_BATCHES = 2
 _SHUFFLE, _NOISE = 1, 2  # purposes: one seed gives an independent stream of seeds to each
 
 
@@ -108,6 +109,7 @@ def batches(
         if is_share:
             seed = _seed_of_worker(seed, input_context.input_pipeline_id)
         dataset = _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch)
+        prepare = unit_interval
     else:
         check_array(images)
         if images.ndim != 4:
@@ -117,46 +119,57 @@ def batches(
             )
         if binarization == "fixed":
             images = binomial(images, seed)
-        dataset = _batch_array(images, batch_size, shuffle, seed, drop_remainder, epoch)
+        dataset = _batch_rows(len(images), batch_size, shuffle, seed, drop_remainder, epoch)
+        prepare = _gather_from(images, batch_size if drop_remainder else None)
     if dataset.cardinality() == 0:
         raise ValueError(
             "batch_size should be at most the number of images, when the remainder is dropped. "
             f"Received: batch_size={batch_size}."
         )
+    # One function for all that is done to a batch: each hands over to another thread.
     if binarization == "dynamic":
         dataset = tf.data.Dataset.zip(dataset, _seeds(seed, _NOISE, epoch))
-        dataset = dataset.map(bernoulli, tf.data.AUTOTUNE)
+        dataset = dataset.map(lambda x, seed: bernoulli(prepare(x), seed), tf.data.AUTOTUNE)
+    else:
+        dataset = dataset.map(prepare, tf.data.AUTOTUNE)
     policies = tf.data.experimental.AutoShardPolicy
     options = tf.data.Options()
     options.deterministic = True
+    # Autotuning wakes up after 10, 20, 40 ms and so on, and an iterator that ends often waits for
+    # that: on two cores, every third epoch took up to twice as long. Without it, parallel calls are
+    # as many as there are cores.
+    options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = policies.OFF if is_share else policies.DATA
     if is_share:  # The longest share decides how many there are.
         dataset = _without_cardinality(dataset)
-    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+    return dataset.with_options(options).prefetch(_PREFETCHED_BATCHES)
 
 
-def _batch_array(images, batch_size, shuffle, seed, drop_remainder, epoch):
-    num_images = len(images)
+def _batch_rows(num_images, batch_size, shuffle, seed, drop_remainder, epoch):
+    """Returns a dataset of the rows of each batch's images, (batch,), int32."""
     num_batches = num_images // batch_size if drop_remainder else -(-num_images // batch_size)
-    with tf.device("CPU:0"):
-        images = tf.constant(images)
 
     # Element by element, tf.data costs as much as a small model: whole batches are sliced from one
     # permutation of the indices, drawn when an epoch starts.
-    def index_batches(epoch_seed):
+    def rows_of_batches(epoch_seed):
         order = tf.range(num_images)
         if shuffle:
             order = tf.random.experimental.stateless_shuffle(order, epoch_seed)
         starts = tf.data.Dataset.range(num_batches).map(lambda batch: batch * batch_size)
         return starts.map(lambda start: order[start : start + batch_size])
 
-    def gather(rows):
-        rows = tf.ensure_shape(rows, [batch_size if drop_remainder else None])
-        return unit_interval(tf.gather(images, rows))
+    rows = _seeds(seed, _SHUFFLE, epoch).take(1).flat_map(rows_of_batches)
+    return rows.apply(tf.data.experimental.assert_cardinality(num_batches))
 
-    indices = _seeds(seed, _SHUFFLE, epoch).take(1).flat_map(index_batches)
-    indices = indices.apply(tf.data.experimental.assert_cardinality(num_batches))
-    return indices.map(gather, tf.data.AUTOTUNE)
+
+def _gather_from(images, batch_size):
+    with tf.device("CPU:0"):
+        images = tf.constant(images)
+
+    def gather(rows):
+        return unit_interval(tf.gather(images, tf.ensure_shape(rows, [batch_size])))
+
+    return gather
 
 
 def _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch):
@@ -172,7 +185,7 @@ def _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch):
             images = images.flat_map(lambda seeds: _shuffled_once(calm, buffer_size, seeds))
             if num_images >= 0:
                 images = images.apply(tf.data.experimental.assert_cardinality(num_images))
-    return images.batch(batch_size, drop_remainder).map(unit_interval, tf.data.AUTOTUNE)
+    return images.batch(batch_size, drop_remainder)
 
 
 def _shuffled_once(images, buffer_size, seeds):

@@ -135,6 +135,12 @@ def test_every_image_comes_first_equally_often():
 
 
 @pytest.mark.parametrize("make", [np.asarray, stream_of])
+def test_no_epoch_waits_for_the_autotuning_of_its_pipeline(make):
+    options = keras_vae.data.batches(make(gray_images(10)), 4, binarization="dynamic").options()
+    assert options.autotune.enabled is False
+
+
+@pytest.mark.parametrize("make", [np.asarray, stream_of])
 @pytest.mark.parametrize("binarization", BINARIZATIONS)
 def test_equal_arguments_give_equal_epochs(make, binarization):
     def three_epochs(seed):
