@@ -1,8 +1,9 @@
-"""What `compile` picks by itself: whether to use XLA, and how many steps to take at a time."""
+"""What "auto" picks: the precision, whether to use XLA, and how many steps to take at a time."""
 
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -15,6 +16,43 @@ _logger = logging.getLogger(__name__)
 _OPERATIONS_PER_CALL = 1e10
 _MOST_STEPS = 32
 _USUAL_BATCH_SIZE = 128  # assumed where the data do not say
+_PROCESSOR_FILE = Path("/proc/cpuinfo")
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as Linux names the units of x86 processors
+_BFLOAT16_CAPABILITY = (8, 0)  # compute capability of the first NVIDIA GPUs that have them
+
+
+def picked_dtype(dtype: str | None) -> str | None:
+    """Returns the dtype policy to build networks with: the one given, unless it is "auto".
+
+    "auto" is "mixed_bfloat16" where TensorFlow's devices have units for bfloat16, and "float32"
+    elsewhere: TPUs have them, NVIDIA GPUs from compute capability 8.0 on, and x86 processors with
+    AVX512-BF16 or AMX, which only Linux tells. Weights and what the networks return are float32 in
+    both. On two AMD EPYC cores, at batch 128, bfloat16 gives 1.1 times the images a second for the
+    network 784-512-512-16, 1.3 times for 32-64 filters on 28x28 pixels, and 0.9 times for small
+    ones on 8x8.
+    """
+    if dtype != "auto":
+        return dtype
+    return "mixed_bfloat16" if _has_bfloat16_units() else "float32"
+
+
+def _has_bfloat16_units():
+    if tf.config.list_logical_devices("TPU"):
+        return True
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        return all(
+            detail.get("compute_capability", (0, 0)) >= _BFLOAT16_CAPABILITY for detail in details
+        )
+    return bool(_BFLOAT16_FLAGS & _processor_flags())
+
+
+def _processor_flags():
+    if not _PROCESSOR_FILE.exists():
+        return set()
+    lines = _PROCESSOR_FILE.read_text(encoding="utf-8", errors="replace").splitlines()
+    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
+    return set(next(flags, "").split())
 
 
 def picks_xla(strategy: tf.distribute.Strategy) -> bool:

@@ -248,7 +248,7 @@ class VAE(keras.Model):
 
         What is "auto" is picked by device, networks and batch size, and `fit` says in one line of
         the log what it was; results do not depend on it, but for rounding. Precision is what the
-        model was built with: `dtype="mixed_bfloat16"` is faster where the processor has bfloat16.
+        networks were built with: `dtype="auto"` in a variant's constructor picks it by device.
 
         Args:
             optimizer: Any Keras optimizer; "adam" is `keras_vae.optimizers.Adam`.

@@ -1,4 +1,4 @@
-"""What `compile` picks by itself, and that results do not depend on it."""
+"""What "auto" picks, and that results do not depend on it."""
 
 import logging
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vae import ConvVAE, DenseVAE, data
+from keras_vae import BetaVAE, ConvVAE, DenseVAE, data, tuning
 from keras_vae.objectives import IWAE
-from keras_vae.tuning import picked_steps_per_execution
+from keras_vae.tuning import picked_dtype, picked_steps_per_execution
 
 
 def picked(vae, batch_size=128, callbacks=()):
@@ -134,3 +134,86 @@ def test_a_saved_model_picks_anew_too(make_vae, tmp_path):
     vae.save(tmp_path / "vae.keras")
     config = keras.models.load_model(tmp_path / "vae.keras").get_compile_config()
     assert (config["jit_compile"], config["steps_per_execution"]) == ("auto", "auto")
+
+
+class Devices:
+    """Stands in for a machine: its processor's flags, its GPUs' capabilities, its TPUs."""
+
+    def __init__(self, monkeypatch, folder):
+        self.flags, self.capabilities, self.num_tpus = "fpu sse avx512f", [], 0
+        self.file = folder / "cpuinfo"
+        monkeypatch.setattr(tuning, "_PROCESSOR_FILE", self.file)
+        answers = {
+            "list_logical_devices": lambda kind: range(self.num_tpus * (kind == "TPU")),
+            "list_physical_devices": lambda kind: range(len(self.capabilities)),
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(tf.config, name, answer)
+        monkeypatch.setattr(
+            tf.config.experimental,
+            "get_device_details",
+            lambda gpu: {"compute_capability": self.capabilities[gpu]},
+        )
+
+    def picked(self):
+        if self.flags is not None:
+            processor = f"model name\t: some\nflags\t\t: {self.flags}\n"
+            self.file.write_text(f"processor\t: 0\n{processor}\nprocessor\t: 1\n{processor}")
+        return picked_dtype("auto")
+
+
+@pytest.fixture
+def devices(monkeypatch, tmp_path):
+    return Devices(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype"),
+    [
+        ({}, "float32"),
+        ({"flags": "fpu avx512_bf16 gfni"}, "mixed_bfloat16"),
+        ({"flags": "fpu amx_bf16 amx_tile"}, "mixed_bfloat16"),
+        ({"flags": None}, "float32"),  # not Linux
+        ({"capabilities": [(8, 0)]}, "mixed_bfloat16"),
+        ({"capabilities": [(9, 0), (7, 5)]}, "float32"),
+        ({"capabilities": [(7, 5)], "flags": "avx512_bf16"}, "float32"),  # the GPU does the work
+        ({"num_tpus": 1}, "mixed_bfloat16"),
+    ],
+)
+def test_precision_is_picked_by_device(devices, change, dtype):
+    vars(devices).update(change)
+    assert devices.picked() == dtype
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "mixed_float16"])
+def test_a_precision_that_is_named_is_left_alone(devices, dtype):
+    devices.num_tpus = 1
+    assert picked_dtype(dtype) == dtype
+
+
+@pytest.mark.parametrize("variant", [DenseVAE, ConvVAE, BetaVAE])
+def test_a_variant_is_built_in_the_precision_picked_and_keeps_it(devices, variant):
+    devices.flags = "avx512_bf16"
+    devices.picked()
+    vae = variant((8, 8, 1), 2, dtype="auto")
+    policies = {layer.dtype_policy.name for layer in vae.encoder.layers if layer.weights}
+    assert policies == {"mixed_bfloat16", "float32"}  # the latents' parameters are float32
+    devices.flags = "sse"
+    devices.picked()
+    again = variant.from_config(vae.get_config())
+    assert again.dtype_policy.name == vae.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_the_elbo_after_equal_epochs_does_not_depend_on_the_precision():
+    splits = data.load("digits")
+    train = data.batches(splits.train.images, 64, binarization="dynamic", shuffle=True)
+    test = data.batches(splits.test.images, 64, binarization="fixed")
+    elbos = {}
+    for dtype in ("float32", "mixed_bfloat16"):
+        keras.utils.set_random_seed(0)
+        vae = DenseVAE((8, 8, 1), 8, hidden_units=(128, 128), dtype=dtype)
+        vae.compile()
+        vae.fit(train, epochs=20, verbose=0)
+        elbos[dtype] = vae.evaluate(test, return_dict=True, verbose=0)["elbo"]
+    assert elbos["float32"] > -30  # it has learned
+    assert elbos["mixed_bfloat16"] == pytest.approx(elbos["float32"], abs=0.3)

@@ -86,6 +86,7 @@ class TrainingRecipe:
     initial: str | None = None
 
     def __post_init__(self):
+        _check_dtype(self.dtype)
         for key, lowest in _LOWEST.items():
             value = getattr(self, key)
             if value is not None and not (math.isfinite(value) and value >= lowest):
@@ -116,6 +117,9 @@ class EvaluationRecipe:
     num_samples: int = 1000
     seed: int = 0
     dtype: str = "float32"
+
+    def __post_init__(self):
+        _check_dtype(self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +248,14 @@ def _read_table(cls, table, path, section):
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"In {where}: {error}") from error
+
+
+def _check_dtype(dtype):
+    if dtype == "auto":
+        raise ValueError(
+            "A recipe gives the same on every machine, so `dtype` should be a precision, such as "
+            f"'float32' or 'mixed_bfloat16'. Received: dtype={dtype!r}."
+        )
 
 
 def _plain_type(hint):

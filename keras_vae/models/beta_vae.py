@@ -8,6 +8,7 @@ from keras_vae.distributions import Bernoulli, DiagonalNormal, Likelihood, Poste
 from keras_vae.networks import conv_decoder, conv_encoder
 from keras_vae.objectives import ELBO
 from keras_vae.schedules import Schedule
+from keras_vae.tuning import picked_dtype
 from keras_vae.vae import VAE
 
 
@@ -29,7 +30,8 @@ class BetaVAE(VAE):
         posterior: q(z given x); a `DiagonalNormal` if not given.
         likelihood: p(x given z); a `Bernoulli` if not given.
         name: Name of the model.
-        dtype: Keras dtype policy, such as "mixed_bfloat16"; the global one if not given.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or "auto" for that where the device has
+            bfloat16 units and "float32" elsewhere; the global one if not given.
 
     Shapes:
         Input and output (batch, *event_shape).
@@ -63,6 +65,7 @@ class BetaVAE(VAE):
         dtype: str | None = None,
     ):
         posterior, likelihood = posterior or DiagonalNormal(), likelihood or Bernoulli()
+        dtype = picked_dtype(dtype)
         sizes = {"filters": filters, "hidden_units": hidden_units, "dtype": dtype}
         super().__init__(
             conv_encoder(event_shape, latent_dim, posterior=posterior, **sizes),

@@ -7,6 +7,7 @@ import keras
 from keras_vae.distributions import Bernoulli, DiagonalNormal, Likelihood, Posterior, Prior
 from keras_vae.networks import conv_decoder, conv_encoder
 from keras_vae.objectives import Objective
+from keras_vae.tuning import picked_dtype
 from keras_vae.vae import VAE
 
 
@@ -26,7 +27,8 @@ class ConvVAE(VAE):
         likelihood: p(x given z); a `Bernoulli` if not given.
         objective: What training minimises; an `ELBO` if not given.
         name: Name of the model.
-        dtype: Keras dtype policy, such as "mixed_bfloat16"; the global one if not given.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or "auto" for that where the device has
+            bfloat16 units and "float32" elsewhere; the global one if not given.
 
     Shapes:
         Input and output (batch, *event_shape).
@@ -61,6 +63,7 @@ class ConvVAE(VAE):
         dtype: str | None = None,
     ):
         posterior, likelihood = posterior or DiagonalNormal(), likelihood or Bernoulli()
+        dtype = picked_dtype(dtype)
         sizes = {
             "filters": filters,
             "hidden_units": hidden_units,

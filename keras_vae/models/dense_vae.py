@@ -7,6 +7,7 @@ import keras
 from keras_vae.distributions import Bernoulli, DiagonalNormal, Likelihood, Posterior, Prior
 from keras_vae.networks import dense_decoder, dense_encoder
 from keras_vae.objectives import Objective
+from keras_vae.tuning import picked_dtype
 from keras_vae.vae import VAE
 
 
@@ -24,7 +25,8 @@ class DenseVAE(VAE):
         likelihood: p(x given z); a `Bernoulli` if not given.
         objective: What training minimises; an `ELBO` if not given.
         name: Name of the model.
-        dtype: Keras dtype policy, such as "mixed_bfloat16"; the global one if not given.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or "auto" for that where the device has
+            bfloat16 units and "float32" elsewhere; the global one if not given.
 
     Shapes:
         Input and output (batch, *event_shape).
@@ -58,6 +60,7 @@ class DenseVAE(VAE):
         dtype: str | None = None,
     ):
         posterior, likelihood = posterior or DiagonalNormal(), likelihood or Bernoulli()
+        dtype = picked_dtype(dtype)
         encoder = dense_encoder(
             event_shape,
             latent_dim,

@@ -88,6 +88,8 @@ def test_every_part_of_a_model_passes_through_a_recipe(tmp_path):
         ("epochs = 3", "epochs = 3\nlearning_rate = nan", r"`learning_rate` should be finite"),
         ("epochs = 3", "epochs = 3\nfinal_learning_rate = -1.0", r"should be at least 0.*=-1.0"),
         ("epochs = 3", "epochs = 3\naverage_momentum = 2.0", r"between 0 and 1.*momentum=2.0"),
+        ("epochs = 3", 'epochs = 3\ndtype = "auto"', r"\[training\] .*same on every.*='auto'"),
+        ("epochs = 3", 'epochs = 3\n[evaluation]\ndtype = "auto"', r"\[evaluation\] .*='auto'"),
     ],
 )
 def test_bad_recipe_is_answered_with_file_and_key(recipe_file, old, new, message):
