@@ -61,17 +61,29 @@ def test_streamed_images_are_counted():
 
 
 class TestTables:
-    def test_training_has_our_ratio_to_the_best_peer(self):
-        rates = {"keras_vae": 300, "PyTorch, eager": 200, "pythae": 100, "bare products": 400}
+    def test_training_has_our_ratio_to_the_best_peers(self):
+        rates = {
+            "keras_vae": 300,
+            "PyTorch, eager": 200,
+            "PyTorch, fused Adam": 250,
+            "pythae": 100,
+            "bare products": 400,
+        }
         row = {
             name: {"images_per_second": rate, "smallest": rate, "largest": rate}
             for name, rate in rates.items()
         }
         rows = {"dense, batch 128, float32": row}
-        columns, (cells,) = training.cells(rows)
-        assert len(columns) == len(cells)
-        assert cells[-2:] == ["1.50", "75%"]
+        columns, lines = training.cells(rows)
+        assert columns[1:] == ["dense, batch 128, float32"]
+        assert ["pythae", "100"] in lines
+        assert [cell for _, cell in lines[-3:]] == ["1.50", "1.20", "75%"]
         assert_draws(pictures.draw_training(rows))
+
+    def test_training_without_the_peers_has_no_ratio_to_them(self):
+        row = {name: {"images_per_second": 300} for name in (training.OURS, training.CEILING)}
+        _, lines = training.cells({"dense, batch 128, float32": row})
+        assert [cell for _, cell in lines[-3:]] == ["", "", "100%"]
 
     def test_quality_says_who_did_not_arrive(self):
         rows = {
