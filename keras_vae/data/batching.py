@@ -136,8 +136,7 @@ def batches(
     options = tf.data.Options()
     options.deterministic = True
     # Autotuning wakes up after 10, 20, 40 ms and so on, and an iterator that ends often waits for
-    # that: on two cores, every third epoch took up to twice as long. Without it, parallel calls are
-    # as many as there are cores.
+    # that: on two cores, every third epoch took up to twice as long.
     options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = policies.OFF if is_share else policies.DATA
     if is_share:  # The longest share decides how many there are.
