@@ -7,6 +7,7 @@ machine does hits them alike. The median counts.
 
 import argparse
 import json
+import logging
 import subprocess
 
 from rich import box
@@ -40,6 +41,8 @@ def main():
     parser.add_argument("--peers", help="the python of an environment with PyTorch and pythae")
     parser.add_argument("--sections", nargs="+", default=list(SECTIONS), choices=SECTIONS)
     arguments = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)  # an hour's work shows that it goes on
     for name in arguments.sections:
         section, results = SECTIONS[name], results_of(name, arguments.peers)
         section.measure(results, arguments.peers)

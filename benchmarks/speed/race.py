@@ -1,12 +1,15 @@
 """Contestants against each other: started together, at work one after the other."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 
 class Contestant:
@@ -86,6 +89,7 @@ def race(
             for name, contestant in contestants.items():
                 if not (measured[name] and is_done(measured[name][-1])):
                     measured[name].append(contestant.work())
+                    _log.info("%s, round %d: %s", name, len(measured[name]), measured[name][-1])
         return measured
     finally:
         for contestant in contestants.values():
