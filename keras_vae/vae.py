@@ -364,7 +364,9 @@ class VAE(keras.Model):
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
         y = _labels(y, kwargs.get("sample_weight"))
-        return super().evaluate(self._checked(x), y, *args, **kwargs)
+        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its own
+            x = self._checked(x)
+        return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Reconstructs as `keras.Model.predict` does, once the data has been checked."""

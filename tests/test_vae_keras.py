@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_vae import BetaVAE, ConvVAE, DenseVAE
+from keras_vae.checks import check_data
 from keras_vae.distributions import (
     Bernoulli,
     ContinuousBernoulli,
@@ -483,6 +484,20 @@ class TestBadInput:
         pixels = tf.data.Dataset.from_tensors(np.full((4, 8, 8, 1), 255))
         with pytest.raises(tf.errors.InvalidArgumentError, match="Scale it"):
             vae.fit(np.zeros((4, 8, 8, 1)), validation_data=pixels, verbose=0)
+
+    def test_data_is_prepared_for_checks_once_for_all_epochs(self, vae, monkeypatch):
+        checked = []
+
+        def check(data, *rest):
+            checked.append(data)
+            return check_data(data, *rest)
+
+        monkeypatch.setattr("keras_vae.vae.check_data", check)
+        train, validation = np.zeros((4, 8, 8, 1)), np.ones((4, 8, 8, 1))
+        vae.fit(train, validation_data=validation, epochs=3, verbose=0)
+        assert [float(data[0, 0, 0, 0]) for data in checked] == [1.0, 0.0]  # validation first
+        vae.evaluate(validation, verbose=0)
+        assert checked[2] is validation
 
     @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
     def test_datasets_are_checked_as_they_stream(self, vae, method):

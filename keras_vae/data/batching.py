@@ -150,14 +150,20 @@ def _batch_rows(num_images, batch_size, shuffle, seed, drop_remainder, epoch):
 
     # Element by element, tf.data costs as much as a small model: whole batches are sliced from one
     # permutation of the indices, drawn when an epoch starts.
-    def rows_of_batches(epoch_seed):
-        order = tf.range(num_images)
-        if shuffle:
-            order = tf.random.experimental.stateless_shuffle(order, epoch_seed)
-        starts = tf.data.Dataset.range(num_batches).map(lambda batch: batch * batch_size)
-        return starts.map(lambda start: order[start : start + batch_size])
+    def in_slices(order):
+        def rows(batch):
+            return order[batch * batch_size : (batch + 1) * batch_size]
 
-    rows = _seeds(seed, _SHUFFLE, epoch).take(1).flat_map(rows_of_batches)
+        return tf.data.Dataset.range(num_batches).map(rows)
+
+    def in_random_order(epoch_seed):
+        shuffle = tf.random.experimental.stateless_shuffle
+        return in_slices(shuffle(tf.range(num_images), epoch_seed))
+
+    if not shuffle:
+        with tf.device("CPU:0"):
+            return in_slices(tf.range(num_images))
+    rows = _seeds(seed, _SHUFFLE, epoch).take(1).flat_map(in_random_order)
     return rows.apply(tf.data.experimental.assert_cardinality(num_batches))
 
 
@@ -233,12 +239,12 @@ def _seeds(seed, purpose, epoch=None):
 def _seeds_of_epoch(seed, purpose, epoch):
     fold_in = tf.random.experimental.stateless_fold_in
 
-    def one_epoch(number):
-        seeds = fold_in(tf.constant([seed, purpose], tf.int64), number)
+    def one_epoch(_):
+        # Read once, when an iteration asks for its first batch.
+        seeds = fold_in(tf.constant([seed, purpose], tf.int64), epoch.read_value())
         return tf.data.Dataset.counter().map(lambda batch: fold_in(seeds, batch))
 
-    # Read once, when an iteration asks for its first batch.
-    seeds = tf.data.Dataset.range(1).map(lambda _: epoch.read_value()).flat_map(one_epoch)
+    seeds = tf.data.Dataset.range(1).flat_map(one_epoch)
     return seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
