@@ -71,7 +71,7 @@ class _Remote(runtimes.Runtime):
     def run(self, name, inputs):
         return self._ask("run", name, inputs)
 
-    def milliseconds(self, name, inputs, seconds=0.5):
+    def milliseconds(self, name, inputs, seconds):
         return self._ask("milliseconds", name, inputs, seconds)
 
     def replay_warm_up(self):

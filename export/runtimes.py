@@ -48,8 +48,11 @@ class Runtime:
         except Exception as error:  # Each runtime has its own.
             raise Unservable(f"`{name}` cannot be run: {error}") from error
 
-    def milliseconds(self, name: str, inputs: dict, seconds: float = 0.5) -> float:
-        """Returns the median time of a call, after some calls to warm up."""
+    def milliseconds(self, name: str, inputs: dict, seconds: float) -> float:
+        """Returns the median time of the calls that fit into some seconds, and at least of ten.
+
+        Some calls before them warm up.
+        """
         for _ in range(3):
             self.run(name, inputs)
         times, end = [], time.perf_counter() + seconds

@@ -24,6 +24,7 @@ tfd = tfp.distributions
 
 _NATS_BATCH = 128
 _TIMED_BATCH_SIZES = (1, 64)
+_TIMED_SECONDS = 0.5
 _SUFFIXES = {".onnx": "onnx", ".tflite": "litert"}
 _RANDOM = "Random|Multinomial|TruncatedNormal|Stateful(Uniform|StandardNormal)"
 
@@ -240,7 +241,9 @@ def _milliseconds(case, runtime):
 
     return {
         size: runtime.milliseconds(
-            case.signature, {name: batch(values, size) for name, values in case.inputs.items()}
+            case.signature,
+            {name: batch(values, size) for name, values in case.inputs.items()},
+            _TIMED_SECONDS,
         )
         for size in _TIMED_BATCH_SIZES
     }

@@ -26,9 +26,9 @@ EPOCHS, STEPS_PER_EPOCH = 4, 13
 
 
 class Die(keras.callbacks.Callback):
-    def __init__(self, plan):
+    def __init__(self, plan, resume):
         super().__init__()
-        self.plan = plan
+        self.plan, self.resume = plan, resume
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.step)
@@ -39,6 +39,7 @@ class Die(keras.callbacks.Callback):
         if step == self.plan.get("write"):
             np.savez = write_half_and_die
         if step == self.plan.get("full"):
+            self.resume._finish_writing()  # what is on its way already finds room
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # EFBIG, as on a full disk
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
@@ -62,7 +63,7 @@ def train(plan):
     stopping = keras.callbacks.EarlyStopping("val_elbo", patience=3)
     plateau = keras.callbacks.EarlyStopping("val_kl", mode="min", patience=50)
     resume = ExactResume(plan["folder"], epoch=epoch, every_steps=3, callbacks=[stopping, plateau])
-    callbacks = [stopping, plateau, EvaluateAverages(), Die(plan), resume]
+    callbacks = [stopping, plateau, EvaluateAverages(), Die(plan, resume), resume]
     history = vae.fit(
         batches,
         epochs=EPOCHS,

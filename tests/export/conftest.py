@@ -9,6 +9,7 @@ from keras_vae.distributions import (
     PerValueScaleNormal,
     SharedScaleNormal,
 )
+from keras_vae.export import verification
 
 IMAGE = {"event_shape": (9, 7, 1), "latent_dim": 3}
 BUILDERS = {
@@ -32,6 +33,12 @@ def _build(name):
     model = BUILDERS[name]()
     model.step.assign(1)  # what is untrained is refused
     return model
+
+
+@pytest.fixture(autouse=True)
+def _timed_shortly(monkeypatch):
+    # Half a second each adds up to minutes; what is tested is not how long a call takes.
+    monkeypatch.setattr(verification, "_TIMED_SECONDS", 0.0)
 
 
 @pytest.fixture
