@@ -50,6 +50,7 @@ def card(recipe: Recipe, results: dict, *, pictures: Sequence[str] = ()) -> str:
         sections.append(_training(recipe, results["training"], about["data"]))
     if "test" in results:
         sections.append(_results(recipe, results, about["published"]))
+        sections.append(_tried(recipe, about["tried"]))
     if results.get("comparisons"):
         sections.append(_comparisons(recipe, results))
     sections += [_citation(recipe, results), _integrity(recipe, results)]
@@ -177,6 +178,19 @@ Bits per dimension {test["bits_per_dimension"]:.4f}; active units {test["active_
 
 | test NLL, nats per image | | source |
 |---|---|---|
+{chr(10).join(lines)}"""
+
+
+def _tried(recipe, tried):
+    lines = [
+        f"| {row['what']} | {row['nll']:.2f} |" for row in tried if row["model"] == recipe.name
+    ]
+    if not lines:
+        return ""
+    return f"""## What else was tried
+
+| by the same protocol, else as above | test NLL, nats per image |
+|---|---|
 {chr(10).join(lines)}"""
 
 

@@ -88,13 +88,14 @@ class TestTables:
     def test_quality_says_who_did_not_arrive(self):
         rows = {
             "conv": {
-                "keras_vae": {"seconds": [2.0, 4.0], "elbo": [-100.0, -91.0]},
+                "keras_vae": {"seconds": [2.0, 4.0], "elbo": [-101.0, -91.0]},
                 "pythae": {"seconds": [4.0, 8.0], "elbo": [-110.0, -93.0]},
             }
         }
-        _, (ours, pythae) = quality.cells(rows)
-        assert ours == ["keras_vae", "4", "2", "-91.00", "1.00"]
-        assert pythae[1] == "not in 8"
+        columns, (ours, pythae) = quality.cells(rows)
+        assert columns[1:-2] == [f"to -{nats} nats" for nats in (100, 96, 94, 93, 92)]
+        assert ours == ["keras_vae", *["4 (1.00)"] * 5, "2", "-91.00"]
+        assert pythae == ["pythae", *["8 (2.00)"] * 3, *["not in 8"] * 2, "2", "-93.00"]
         assert_draws(pictures.draw_quality(rows))
 
     def test_likelihood_has_the_ratio_to_ours(self):

@@ -45,6 +45,13 @@ def test_card_is_what_its_sources_generate(name):
     assert info.card == card(info.recipe, info.results, pictures=pictures)
 
 
+def test_a_card_tells_what_else_was_tried():
+    text = keras_vae.zoo.info("dense_binarized_mnist").card
+    (row,) = (line for line in text.splitlines() if "pythae's script" in line)
+    assert row.endswith("| 92.75 |")
+    assert "What else was tried" not in keras_vae.zoo.info("conv_digits").card
+
+
 @pytest.mark.parametrize("name", ["dense_mnist", "conv_mnist"])
 def test_mnist_models_pass_their_quality_bar(name):
     assert keras_vae.zoo.info(name).results["test"]["elbo"]["mean"] > -95
