@@ -157,8 +157,8 @@ def _batch_rows(num_images, batch_size, shuffle, seed, drop_remainder, epoch):
         return tf.data.Dataset.range(num_batches).map(rows)
 
     def in_random_order(epoch_seed):
-        shuffle = tf.random.experimental.stateless_shuffle
-        return in_slices(shuffle(tf.range(num_images), epoch_seed))
+        permuted = tf.random.experimental.stateless_shuffle(tf.range(num_images), epoch_seed)
+        return in_slices(permuted)
 
     if not shuffle:
         with tf.device("CPU:0"):
