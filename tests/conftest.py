@@ -20,6 +20,20 @@ def _split_cpu_in_two(tensorflow):
     )
 
 
+@wrapt.when_imported("keras.src.trainers.data_adapters.array_data_adapter")
+def _turn_off_autotuning(module):
+    # Of what Keras makes of arrays: an iterator that a failed `fit` has left behind may keep a later
+    # test waiting for more than a minute.
+    get_tf_dataset = module.ArrayDataAdapter.get_tf_dataset
+
+    def without_autotuning(adapter):
+        from keras_vae.data import autotuning
+
+        return autotuning.without_autotuning(get_tf_dataset(adapter))
+
+    module.ArrayDataAdapter.get_tf_dataset = without_autotuning
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     # Tests that need no Keras should not wait for it.

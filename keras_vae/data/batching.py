@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_vae.data.autotuning import without_autotuning
 from keras_vae.data.binarization import (
     BINARIZATIONS,
     bernoulli,
@@ -135,13 +136,10 @@ def batches(
     policies = tf.data.experimental.AutoShardPolicy
     options = tf.data.Options()
     options.deterministic = True
-    # Autotuning wakes up after 10, 20, 40 ms and so on, and an iterator that ends often waits for
-    # that: on two cores, every third epoch took up to twice as long.
-    options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = policies.OFF if is_share else policies.DATA
     if is_share:  # The longest share decides how many there are.
         dataset = _without_cardinality(dataset)
-    return dataset.with_options(options).prefetch(_PREFETCHED_BATCHES)
+    return without_autotuning(dataset.with_options(options)).prefetch(_PREFETCHED_BATCHES)
 
 
 def _batch_rows(num_images, batch_size, shuffle, seed, drop_remainder, epoch):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_vae.data.autotuning import without_autotuning
 from keras_vae.data.binarization import unit_interval
 
 # What no feature of TFDS tells. Here, gray is one channel, 255 is on, ink is bright, text upright.
@@ -152,7 +153,7 @@ def _load_tfds(name, split_seed, image_size, max_in_memory_bytes, repeatable, in
             )
             options = {"shuffle_files": shuffle_files, "read_config": config}
             examples = _read_files(builder, split, input_context, options)
-        return examples.map(prepare, tf.data.AUTOTUNE)
+        return without_autotuning(examples.map(prepare, tf.data.AUTOTUNE))
 
     spec = read("train").element_spec[0]
     if not spec.shape.is_fully_defined():

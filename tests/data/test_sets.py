@@ -167,6 +167,7 @@ def test_a_large_set_is_streamed(mock_set, tfds, monkeypatch):
         splits = keras_vae.data.load("cifar10", max_in_memory_bytes=100_000)
         assert all(isinstance(split.images, tf.data.Dataset) for split in splits)
         assert all(split.labels is None for split in splits)
+        assert all(split.images.options().autotune.enabled is False for split in splits)
         rules = {"train[:83%]": True, "train[83%:100%]": False, "test": False}
         assert {rule: read[rule] for rule in rules} == rules
         spec = splits.train.images.element_spec
