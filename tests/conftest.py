@@ -22,8 +22,8 @@ def _split_cpu_in_two(tensorflow):
 
 @wrapt.when_imported("keras.src.trainers.data_adapters.array_data_adapter")
 def _turn_off_autotuning(module):
-    # Of what Keras makes of arrays: an iterator that a failed `fit` has left behind may keep a later
-    # test waiting for more than a minute.
+    # Of what Keras makes of arrays: an iterator that a failed `fit` has left behind may keep a
+    # later test waiting for more than a minute.
     get_tf_dataset = module.ArrayDataAdapter.get_tf_dataset
 
     def without_autotuning(adapter):
