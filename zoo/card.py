@@ -189,6 +189,8 @@ def _tried(recipe, tried):
         return ""
     return f"""## What else was tried
 
+Single runs, of which no weights and no recipes are kept.
+
 | by the same protocol, else as above | test NLL, nats per image |
 |---|---|
 {chr(10).join(lines)}"""
