@@ -15,8 +15,8 @@ _logger = logging.getLogger(__name__)
 _MENDS = (
     "Mends: a smaller learning rate, or one that rises over the first steps; clipped gradients "
     "(`global_clipnorm=1.0` of the optimizer); a bounded posterior scale "
-    "(`DiagonalNormal(max_log_scale=...)`); float32 instead of half precision; data scaled to the "
-    "likelihood's range."
+    "(`DiagonalNormal(max_log_variance=...)`); float32 instead of half precision; data scaled to "
+    "the likelihood's range."
 )
 
 

@@ -70,7 +70,7 @@ def make_noiseless_vae(make_vae):
 
     def make(kind=make_vae, **changes):
         # A scale of exp(-40) is lost in float32, and this far out it has no gradient either.
-        vae = kind(posterior=DiagonalNormal(max_log_scale=40.0), **changes)
+        vae = kind(posterior=DiagonalNormal(max_log_variance=80.0), **changes)
         kernel, bias = vae.encoder.layers[-1].get_weights()
         kernel[:, vae.latent_dim :], bias[vae.latent_dim :] = 0.0, -1e4
         vae.encoder.layers[-1].set_weights([kernel, bias])

@@ -25,10 +25,10 @@ class LinearGaussian:
     def vae(cls):
         likelihood = FixedScaleNormal(cls.noise)
         vae = DenseVAE((4,), 1, hidden_units=(), likelihood=likelihood)
-        slope, bound = cls.weights * cls.variance / cls.noise**2, vae.posterior.max_log_scale
-        raw_scale = bound * np.arctanh(0.5 * np.log(cls.variance) / bound)
+        slope, bound = cls.weights * cls.variance / cls.noise**2, vae.posterior.max_log_variance
+        raw = bound * np.arctanh(np.log(cls.variance) / bound)
         kernel = np.stack([slope, np.zeros(4)], axis=1)
-        vae.encoder.set_weights([kernel, np.array([-cls.bias @ slope, raw_scale])])
+        vae.encoder.set_weights([kernel, np.array([-cls.bias @ slope, raw])])
         vae.decoder.set_weights([cls.weights[np.newaxis], cls.bias])
         return vae
 

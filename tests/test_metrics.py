@@ -59,11 +59,12 @@ def linear_vae(slope, scale, noise=0.5):
     """A VAE of single numbers: q(z given x) = N(slope x, scale^2), p(x given z) = N(z, noise^2)."""
     x = keras.Input((1,))
     loc = keras.layers.Rescaling(slope)(x)
-    log_scale = keras.layers.Rescaling(0.0, offset=40.0 * np.arctanh(np.log(scale) / 40.0))(x)
-    encoder = keras.Model(x, keras.layers.Concatenate()([loc, log_scale]))
+    raw = 80.0 * np.arctanh(2.0 * np.log(scale) / 80.0)
+    log_variance = keras.layers.Rescaling(0.0, offset=raw)(x)
+    encoder = keras.Model(x, keras.layers.Concatenate()([loc, log_variance]))
     z = keras.Input((1,))
     decoder = keras.Model(z, keras.layers.Rescaling(1.0)(z))
-    posterior = DiagonalNormal(max_log_scale=40.0)
+    posterior = DiagonalNormal(max_log_variance=80.0)
     return VAE(encoder, decoder, posterior=posterior, likelihood=FixedScaleNormal(noise))
 
 

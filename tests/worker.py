@@ -23,7 +23,7 @@ def images():
 
 def model(noise=True, event_shape=(8, 8, 1), learning_rate=0.01, dtype=None, **options):
     keras.utils.set_random_seed(0)
-    changes = {} if noise else {"posterior": DiagonalNormal(max_log_scale=40.0)}
+    changes = {} if noise else {"posterior": DiagonalNormal(max_log_variance=80.0)}
     vae = DenseVAE(event_shape=event_shape, latent_dim=2, hidden_units=(8,), dtype=dtype, **changes)
     if not noise:
         # A scale of exp(-40) is lost in float32; but not beside 0, where an image without any

@@ -21,7 +21,7 @@ PROTOCOL = {
     "target": TARGET,
     "data": "MNIST, 50,000 training images, binarized at every visit; test images once, seed 777",
     "network": "conv with 32 and 64 filters, 40 latents, ReLU, Adam 1e-3, batch 128, float32",
-    "epochs": 80,
+    "epochs": 100,
 }
 
 

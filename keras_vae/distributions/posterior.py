@@ -43,35 +43,19 @@ class Posterior(keras.layers.Layer, abc.ABC):
         return {"name": self.name}
 
 
-class _Normal(Posterior):
-    """A normal whose log-scale is bounded smoothly, so that no finite input gives inf or 0."""
-
-    def __init__(self, *, max_log_scale: float = 6.0, name: str | None = None):
-        super().__init__(name=name)
-        if not 0.0 < max_log_scale <= 40.0:
-            raise ValueError(
-                "`max_log_scale` should be in (0, 40], where float32 still holds its square. "
-                f"Received: max_log_scale={max_log_scale!r}."
-            )
-        self.max_log_scale = float(max_log_scale)
-
-    def _scale(self, raw):
-        # Close to exp(raw) around 0, with a gradient everywhere.
-        return tf.exp(self.max_log_scale * tf.tanh(raw / self.max_log_scale))
-
-    def get_config(self):
-        return {"max_log_scale": self.max_log_scale, **super().get_config()}
-
-
 @keras.saving.register_keras_serializable("keras_vae")
-class DiagonalNormal(_Normal):
+class DiagonalNormal(Posterior):
     """The mean-field posterior, q(z given x) = N(z; loc(x), diag(scale(x)^2)).
 
-    The encoder gives `loc` and a raw log-scale per latent; the log-scale is
-    `m * tanh(raw / m)` with `m = max_log_scale`, close to `raw` near 0 and never beyond `m`.
+    The encoder gives `loc` and a raw log-variance per latent; the log-variance is
+    `m * tanh(raw / m)` with `m = max_log_variance`, close to `raw` near 0 and never beyond `m`, so
+    that no finite input gives a scale of 0 or inf.
 
     Args:
-        max_log_scale: Bound of the absolute log-scale, in (0, 40].
+        max_log_variance: Bound of the absolute log-variance, in (0, 80].
+
+    Raises:
+        ValueError: If the bound is outside of that.
 
     Shapes:
         `distribution(params)`: params (batch, 2 * latent_dim); event (latent_dim,).
@@ -85,27 +69,38 @@ class DiagonalNormal(_Normal):
     [5, 16]
 
     References:
-        Kingma and Welling 2014, "Auto-Encoding Variational Bayes", equation 9.
+        Kingma and Welling 2014, "Auto-Encoding Variational Bayes", equation 9 and appendix C.2.
     """
+
+    def __init__(self, *, max_log_variance: float = 12.0, name: str | None = None):
+        super().__init__(name=name)
+        self.max_log_variance = _bound("max_log_variance", max_log_variance, 80.0, "the variance")
 
     def params_size(self, latent_dim):
         return 2 * latent_dim
 
     def distribution(self, params):
         loc, raw = tf.split(tf.cast(params, tf.float32), 2, axis=-1)
-        return tfd.MultivariateNormalDiag(loc, self._scale(raw), name="posterior")
+        scale = tf.exp(0.5 * _bounded(raw, self.max_log_variance))
+        return tfd.MultivariateNormalDiag(loc, scale, name="posterior")
+
+    def get_config(self):
+        return {"max_log_variance": self.max_log_variance, **super().get_config()}
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class FullCovarianceNormal(_Normal):
+class FullCovarianceNormal(Posterior):
     """A posterior whose latents may be correlated, q(z given x) = N(z; loc(x), L(x) L(x)^T).
 
-    The encoder gives `loc`, the raw logarithms of L's diagonal (bounded as in `DiagonalNormal`)
-    and the entries of L below it. It costs `latent_dim^2 / 2` outputs; for up to some tens of
-    latents it closes part of the gap that the mean-field posterior leaves.
+    The encoder gives `loc`, the raw logarithms of L's diagonal (bounded as the log-variance of
+    `DiagonalNormal` is) and the entries of L below it. It costs `latent_dim^2 / 2` outputs; for up
+    to some tens of latents it closes part of the gap that the mean-field posterior leaves.
 
     Args:
         max_log_scale: Bound of the absolute logarithm of L's diagonal, in (0, 40].
+
+    Raises:
+        ValueError: If the bound is outside of that.
 
     Shapes:
         `distribution(params)`: params (batch, latent_dim * (latent_dim + 3) / 2);
@@ -120,6 +115,10 @@ class FullCovarianceNormal(_Normal):
         Kingma and Welling 2019, "An Introduction to Variational Autoencoders", section 2.5.1.
     """
 
+    def __init__(self, *, max_log_scale: float = 6.0, name: str | None = None):
+        super().__init__(name=name)
+        self.max_log_scale = _bound("max_log_scale", max_log_scale, 40.0, "the variance")
+
     def params_size(self, latent_dim):
         return latent_dim * (latent_dim + 3) // 2
 
@@ -130,10 +129,14 @@ class FullCovarianceNormal(_Normal):
         # above the diagonal.
         rows = _triangular_rows(latent_dim)
         on_diagonal = np.isin(np.arange(1, rows.max() + 1), np.diag(rows))
-        entries = tf.where(on_diagonal, self._scale(entries), entries)
+        diagonal = tf.exp(_bounded(entries, self.max_log_scale))
+        entries = tf.where(on_diagonal, diagonal, entries)
         entries = tf.concat([tf.zeros_like(entries[..., :1]), entries], axis=-1)
         scale_tril = tf.gather(entries, rows, axis=-1)
         return tfd.MultivariateNormalTriL(loc, scale_tril, name="posterior")
+
+    def get_config(self):
+        return {"max_log_scale": self.max_log_scale, **super().get_config()}
 
     def _latent_dim(self, params_size):
         latent_dim = (math.isqrt(9 + 8 * params_size) - 3) // 2
@@ -143,6 +146,20 @@ class FullCovarianceNormal(_Normal):
                 f"Received: params.shape[-1]={params_size}."
             )
         return latent_dim
+
+
+def _bound(name, value, largest, held):
+    if not 0.0 < value <= largest:
+        raise ValueError(
+            f"`{name}` should be in (0, {largest:g}], where float32 still holds {held}. "
+            f"Received: {name}={value!r}."
+        )
+    return float(value)
+
+
+def _bounded(raw, bound):
+    """Returns numbers close to `raw` around 0, with a gradient everywhere, within the bound."""
+    return bound * tf.tanh(raw / bound)
 
 
 def _triangular_rows(size):

@@ -9,16 +9,16 @@ from benchmarks.speed.contestants.process import serve
 
 
 class Sampling(keras.layers.Layer):
-    """Means and logarithms of scales -> a sample."""
+    """Means and log-variances -> a sample."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.seed_generator = keras.random.SeedGenerator(0)
 
     def call(self, inputs):
-        loc, log_scale = inputs
+        loc, log_variance = inputs
         noise = keras.random.normal(keras.ops.shape(loc), seed=self.seed_generator)
-        return loc + keras.ops.exp(log_scale) * noise
+        return loc + keras.ops.exp(0.5 * log_variance) * noise
 
 
 class KerasWay(keras.Model):
@@ -35,11 +35,11 @@ class KerasWay(keras.Model):
 
     def train_step(self, x):
         with tf.GradientTape() as tape:
-            loc, log_scale = keras.ops.split(self.encoder(x), 2, axis=-1)
-            logits = self.decoder(self.sampling([loc, log_scale]))
+            loc, log_variance = keras.ops.split(self.encoder(x), 2, axis=-1)
+            logits = self.decoder(self.sampling([loc, log_variance]))
             entropy = keras.ops.binary_crossentropy(x, logits, from_logits=True)
             reconstruction = keras.ops.mean(keras.ops.sum(entropy, axis=(1, 2, 3)))
-            kl = keras.ops.square(loc) + keras.ops.exp(2 * log_scale) - 2 * log_scale - 1
+            kl = keras.ops.square(loc) + keras.ops.exp(log_variance) - log_variance - 1
             loss = reconstruction + 0.5 * keras.ops.mean(keras.ops.sum(kl, axis=1))
         gradients = tape.gradient(loss, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))

@@ -7,7 +7,7 @@ LATENTS = 16
 
 
 def encoder(network: str, latent_dim: int = LATENTS) -> nn.Module:
-    """Returns the encoder: images to means and logarithms of scales, (batch, 2 * latent_dim)."""
+    """Returns the encoder: images to means and log-variances, (batch, 2 * latent_dim)."""
     if network == "dense":
         return nn.Sequential(
             nn.Flatten(),
@@ -61,10 +61,10 @@ class VAE(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the mean negative ELBO of images, (batch, 1, 28, 28), in nats."""
-        loc, log_scale = self.encoder(x).float().chunk(2, dim=-1)
-        z = loc + torch.exp(log_scale) * torch.randn_like(loc)
+        loc, log_variance = self.encoder(x).float().chunk(2, dim=-1)
+        z = loc + torch.exp(0.5 * log_variance) * torch.randn_like(loc)
         reconstruction = nn.functional.binary_cross_entropy_with_logits(
             self.decoder(z).float(), x, reduction="sum"
         )
-        kl = 0.5 * torch.sum(loc**2 + torch.exp(2 * log_scale) - 2 * log_scale - 1)
+        kl = 0.5 * torch.sum(loc**2 + torch.exp(log_variance) - log_variance - 1)
         return (reconstruction + kl) / len(x)

@@ -72,9 +72,9 @@ def _score(task):
     @torch.inference_mode()
     def score(images):
         with _precision(task):
-            loc, log_scale = vae.encoder(images).float().chunk(2, dim=-1)
+            loc, log_variance = vae.encoder(images).float().chunk(2, dim=-1)
             estimates = []
-            for x, mean, log_std in zip(images, loc, log_scale, strict=True):
+            for x, mean, log_std in zip(images, loc, 0.5 * log_variance, strict=True):
                 noise = torch.randn(num_samples, len(mean))
                 z = mean + log_std.exp() * noise
                 prior_to_posterior = (noise**2 - z**2).sum(-1) / 2 + log_std.sum()
