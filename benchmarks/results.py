@@ -1,4 +1,4 @@
-"""Where measurements go: rows of a JSON file, each written as soon as it is there."""
+"""Where measurements go: a table for each benchmark in results.json, each row written at once."""
 
 import datetime
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from keras_vae.files import atomic_file
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parent
+_FILE = "results.json"
 _PACKAGES = ("keras-vae", "tensorflow", "keras", "tensorflow-probability", "scikit-learn")
 
 
@@ -18,22 +19,20 @@ class Results:
     """Measured rows by name, of one protocol; a run that was broken off goes on with the next row.
 
     Args:
-        name: Name of the file, without `.json`.
+        name: Name of the table.
         protocol: What was measured and how. Rows of another protocol are thrown away.
-        folder: Where the file lies.
+        folder: Where results.json lies.
+        again: Whether to throw all rows away, and measure anew.
 
     Attributes:
         rows: Name -> what was measured, as JSON holds it.
     """
 
-    def __init__(self, name: str, protocol: dict, folder: Path = FOLDER):
-        self.path = folder / f"{name}.json"
-        self.protocol = protocol
-        self.rows = {}
-        if self.path.exists():
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            if found["protocol"] == json.loads(json.dumps(protocol)):
-                self.rows = found["rows"]
+    def __init__(self, name: str, protocol: dict, folder: Path = FOLDER, *, again: bool = False):
+        self.name, self.folder, self.protocol = name, folder, protocol
+        found = read(name, folder)
+        kept = not again and found.get("protocol") == json.loads(json.dumps(protocol))
+        self.rows = found["rows"] if kept else {}
 
     def measure(self, row: str, measure: Callable[[], dict]) -> dict:
         """Returns a row, measured now unless it is there."""
@@ -50,22 +49,37 @@ class Results:
             "hardware": f"{_processor()}, {os.cpu_count()} cores",
             "versions": {package: version(package) for package in _PACKAGES},
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.path) as draft:
-            draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tables = _tables(self.folder) | {self.name: content}
+        with atomic_file(self.folder / _FILE) as draft:
+            text = json.dumps(dict(sorted(tables.items())), indent=2)
+            draft.write_text(f"{text}\n", encoding="utf-8")
 
 
-def read(name: str) -> dict:
-    """Returns what a results file holds; `rows` is empty if nothing has been measured."""
-    path = FOLDER / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": {}}
+def read(name: str, folder: Path = FOLDER) -> dict:
+    """Returns a benchmark's table; `rows` is empty if nothing has been measured."""
+    return _tables(folder).get(name, {"rows": {}})
 
 
-def where_and_when(content: dict) -> str:
-    """Returns a sentence that says on what machine, when and with which versions it was."""
-    versions = content["versions"] | content["protocol"].get("peers", {})
-    named = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return f"{content['hardware']}, {content['date']}; {named}."
+def where_and_when(*contents: dict) -> str:
+    """Returns a sentence that says on what machines, when and with which versions it was."""
+    versions, machines, dates = {}, [], []
+    for content in contents:
+        machines.append(content["hardware"])
+        dates.append(content["date"])
+        for name, number in (content["versions"] | content["protocol"].get("peers", {})).items():
+            versions.setdefault(name, []).append(number)
+    named = ", ".join(f"{name} {_all_of(numbers)}" for name, numbers in versions.items())
+    return f"{_all_of(machines)}, {_all_of(sorted(dates))}; {named}."
+
+
+def _all_of(values):
+    return " and ".join(dict.fromkeys(values))
+
+
+def _tables(folder):
+    path = folder / _FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _processor():

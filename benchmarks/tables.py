@@ -4,7 +4,8 @@ import functools
 from pathlib import Path
 
 from benchmarks.results import read, where_and_when
-from benchmarks.speed.sections import SECTIONS
+from benchmarks.speed.comparison import COLUMNS
+from benchmarks.speed.sections import COMPARED, SECTIONS, summary
 from keras_vae import zoo
 from keras_vae.anomaly import METHODS
 
@@ -80,14 +81,21 @@ def disentanglement():
     return _table(("", *_SCORES.values()), rows)
 
 
-def speed(section, only=""):
+def speed(section):
     """Returns the table of a section of the benchmark of speed, and where it was measured."""
     content = read(f"speed_{section}")
-    rows = {name: row for name, row in content["rows"].items() if only in name}
-    return f"{_table(*SECTIONS[section].cells(rows))}\n\n{where_and_when(content)}"
+    return f"{_table(*SECTIONS[section].cells(content['rows']))}\n\n{where_and_when(content)}"
+
+
+def speed_summary():
+    """Returns the table of ours beside the best peer in everything, and where it was measured."""
+    contents = [content for name in COMPARED if (content := read(f"speed_{name}"))["rows"]]
+    return f"{_table(COLUMNS, summary())}\n\n{where_and_when(*contents)}"
 
 
 _SPEED = {
+    "speed summary": speed_summary,
+} | {
     f"speed {section}": functools.partial(speed, section)
     for section in SECTIONS
     if read(f"speed_{section}")["rows"]
@@ -101,7 +109,7 @@ PAGES = {
         "disentanglement": disentanglement,
     },
     _ROOT / "docs" / "speed.md": _SPEED,
-    _ROOT / "README.md": {"speed": functools.partial(speed, "training", only="batch 128")},
+    _ROOT / "README.md": {"speed": speed_summary},
 }
 
 

@@ -91,21 +91,30 @@ def load(name: str | Path, *, weights: bool = True, compile: bool = True, **over
     store.check_files(folder, store.LOADED_FILES if weights else ("recipe.toml",))
     recipe = read_recipe(folder / "recipe.toml")
     recipe.check_overrides(overrides)
-    model = recipe.build(**overrides)
-    if weights and overrides:
-        source = recipe.build()
-        store.load_weights(source, folder)
-        if fresh := store.adopt_weights(model, source):
-            _logger.warning(
-                "%s with %s: fresh weights in %s; all others are the trained ones.",
-                recipe.name,
-                ", ".join(f"{key}={value!r}" for key, value in overrides.items()),
-                ", ".join(fresh),
-            )
-    elif weights:
+    if weights:
+        from keras_vae.zoo import undrawn
+
+        model = undrawn.build(recipe)
         store.load_weights(model, folder)
+        if overrides:
+            model = _changed(recipe, overrides, model)
+    else:
+        model = recipe.build(**overrides)
     if compile:
         recipe.compile(model)
+    return model
+
+
+def _changed(recipe, overrides, trained):
+    """Returns the model that the overrides ask for, with every trained weight that fits."""
+    model = recipe.build(**overrides)
+    if fresh := store.adopt_weights(model, trained):
+        _logger.warning(
+            "%s with %s: fresh weights in %s; all others are the trained ones.",
+            recipe.name,
+            ", ".join(f"{key}={value!r}" for key, value in overrides.items()),
+            ", ".join(fresh),
+        )
     return model
 
 

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from benchmarks.results import Results
 from benchmarks.speed import pictures
-from benchmarks.speed.sections import SECTIONS
+from benchmarks.speed.comparison import COLUMNS
+from benchmarks.speed.sections import SECTIONS, summary
 
 PEERS = ("torch", "pythae", "onnxruntime")
 
@@ -29,10 +30,18 @@ def peers_versions(python: str) -> dict[str, str]:
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
-def results_of(section: str, peers: str | None = None) -> Results:
+def results_of(section: str, peers: str | None = None, *, again: bool = False) -> Results:
     """Returns what has been measured of a section."""
-    versions = peers_versions(peers) if peers else {}
-    return Results(f"speed_{section}", SECTIONS[section].PROTOCOL | {"peers": versions})
+    protocol = SECTIONS[section].PROTOCOL | {"peers": peers_versions(peers) if peers else {}}
+    return Results(f"speed_{section}", protocol, again=again)
+
+
+def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Prints a table."""
+    table = Table(*columns, title=title, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=200).print(table, crop=False)
 
 
 def main():
@@ -40,18 +49,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", help="the python of an environment with PyTorch and pythae")
     parser.add_argument("--sections", nargs="+", default=list(SECTIONS), choices=SECTIONS)
+    parser.add_argument("--again", action="store_true", help="measure what is measured already")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("benchmarks").setLevel(logging.INFO)  # an hour's work shows that it goes on
     for name in arguments.sections:
-        section, results = SECTIONS[name], results_of(name, arguments.peers)
+        section, results = SECTIONS[name], results_of(name, arguments.peers, again=arguments.again)
         section.measure(results, arguments.peers)
-        columns, rows = section.cells(results.rows)
-        table = Table(*columns, title=section.__doc__.splitlines()[0], box=box.SIMPLE_HEAD)
-        for row in rows:
-            table.add_row(*row)
-        Console(width=200).print(table, crop=False)
+        show(section.__doc__.splitlines()[0], *section.cells(results.rows))
         pictures.draw()
+    show("Ours beside the best peer", COLUMNS, summary())
 
 
 if __name__ == "__main__":

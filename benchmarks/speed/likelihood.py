@@ -3,8 +3,10 @@
 import statistics
 
 from benchmarks.results import Results
+from benchmarks.speed.comparison import Comparison
 from benchmarks.speed.race import race, start
 
+_LOWER = "bfloat16"
 CONTESTANTS = {
     "keras_vae": ("ours", False, {}),
     "keras_vae, bfloat16": ("ours", False, {"dtype": "mixed_bfloat16"}),
@@ -50,3 +52,19 @@ def cells(rows: dict[str, dict]) -> tuple[list[str], list[list[str]]]:
         table.append(row)
     columns = [column for network in rows for column in (f"{network}, seconds", "times ours")]
     return ["1,000 images, 1,000 samples", *columns], table
+
+
+def comparisons(rows: dict[str, dict]) -> list[Comparison]:
+    """Returns ours beside the peers of the same precision."""
+    compared = []
+    for network, row in rows.items():
+        for dtype in ("float32", _LOWER):
+            taken = {
+                name: measured["seconds"]
+                for name, measured in row.items()
+                if (_LOWER in name) == (dtype == _LOWER)
+            }
+            ours = [taken.pop(name) for name in list(taken) if name.startswith("keras_vae")]
+            what = f"evaluation, seconds: {network}, {dtype}"
+            compared += [Comparison(what, value, taken, 1, True) for value in ours]
+    return compared

@@ -3,6 +3,7 @@
 import itertools
 
 from benchmarks.results import Results
+from benchmarks.speed.comparison import Comparison
 from benchmarks.speed.mnist import mnist_file
 from benchmarks.speed.race import race, start
 
@@ -65,6 +66,16 @@ def cells(rows: dict[str, dict]) -> tuple[list[str], list[list[str]]]:
         table.append([name, *times, str(len(curve["elbo"])), f"{max(curve['elbo']):.2f}"])
     levels = [f"to {level:g} nats" for level in LEVELS]
     return ["seconds (times ours)", *levels, "epochs", "best ELBO"], table
+
+
+def comparisons(rows: dict[str, dict]) -> list[Comparison]:
+    """Returns our seconds to each level beside those of the peers."""
+    compared = []
+    for level in LEVELS if rows else ():
+        reached = {name: _seconds_to(level, curve) for name, curve in rows["conv"].items()}
+        what = f"seconds of training to {level:g} nats"
+        compared.append(Comparison(what, reached.pop(OURS), reached, 0, True))
+    return compared
 
 
 def _seconds_to(level, curve):

@@ -3,6 +3,7 @@
 import statistics
 
 from benchmarks.results import Results
+from benchmarks.speed.comparison import Comparison
 from benchmarks.speed.race import race, start
 
 CONTESTANTS = {
@@ -62,3 +63,15 @@ def cells(rows: dict[str, dict]) -> tuple[list[str], list[list[str]]]:
         for column in (f"{network}: ms at {one}", *(f"images/s at {size}" for size in larger))
     ]
     return ["", *columns], table
+
+
+def comparisons(rows: dict[str, dict]) -> list[Comparison]:
+    """Returns the fastest of our formats beside every way of PyTorch."""
+    compared = []
+    for network, row in rows.items():
+        for size in map(str, BATCH_SIZES):
+            times = {name: times[size] for name, times in row.items()}
+            peers = {name: times.pop(name) for name in list(times) if name.startswith("PyTorch")}
+            what = f"serving, ms for a batch of {size}: {network}"
+            compared.append(Comparison(what, min(times.values()), peers, 3, True))
+    return compared

@@ -3,6 +3,7 @@
 import statistics
 
 from benchmarks.results import Results
+from benchmarks.speed.comparison import Comparison
 from benchmarks.speed.race import race, start
 
 OURS, KERAS, CEILING = "keras_vae", "Keras, as on keras.io", "bare products"
@@ -75,6 +76,16 @@ def cells(rows: dict[str, dict]) -> tuple[list[str], list[list[str]]]:
     lines = zip(*(column.values() for column in columns.values()), strict=True)
     names = next(iter(columns.values()), {})
     return ["images/s", *columns], [[name, *line] for name, line in zip(names, lines, strict=True)]
+
+
+def comparisons(rows: dict[str, dict]) -> list[Comparison]:
+    """Returns ours beside every peer, usual and tuned, of each case."""
+    compared = []
+    for case, row in rows.items():
+        rates = {name: measured["images_per_second"] for name, measured in row.items()}
+        peers = {name: rates[name] for name in (*USUAL, *TUNED) if name in rates}
+        compared.append(Comparison(f"training, images/s: {case}", rates[OURS], peers))
+    return compared
 
 
 def _column(row):

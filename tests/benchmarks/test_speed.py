@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import growth, likelihood, pictures, quality, serving, start, training
+from benchmarks.speed.comparison import Comparison
 from benchmarks.speed.race import Contestant, race
 from benchmarks.speed.race import start as start_contestants
+from benchmarks.speed.sections import COMPARED, SECTIONS
 
 TINY = {"network": "dense", "batch_size": 16, "dtype": "float32", "num_images": 64}
 
@@ -103,6 +105,38 @@ class TestTables:
         columns, cells = likelihood.cells({"dense": row})
         assert [row for row in cells if row[0] == "pythae"] == [["pythae", "5.0", "2.50"]]
         assert {len(row) for row in cells} == {len(columns)}
+
+    def test_ours_are_compared_with_the_best_of_the_peers(self):
+        rates = Comparison("images/s", 300, {"slow": 100, "fast": 200})
+        assert rates.cells() == ["images/s", "300", "200", "fast", "1.50"]
+        times = Comparison("ms", 2, {"slow": 5, "fast": 4}, 1, smaller_is_better=True)
+        assert times.cells() == ["ms", "2.0", "4.0", "fast", "2.00"]
+
+    def test_whoever_never_arrives_has_no_ratio(self):
+        given = {(None, 4): ["never", "4", "a", ""], (4, None): ["4", "never", "", ""]}
+        for (ours, theirs), expected in given.items():
+            assert Comparison("s", ours, {"a": theirs}, 0, True).cells() == ["s", *expected]
+        assert Comparison("s", 4, {}, 0, True).cells() == ["s", "4", "", "", ""]
+
+    def test_every_section_with_peers_is_compared(self):
+        seconds = {"seconds": 2.0, "nll": 1.0}
+        rates = {"images_per_second": 100}
+        times = {"1": 0.5, "64": 8.0, "256": 16.0}
+        given = {
+            training: ("dense", {"keras_vae": rates, "pythae": rates, "bare products": rates}),
+            likelihood: ("dense", {"keras_vae": seconds, "PyTorch, eager, bfloat16": seconds}),
+            serving: ("dense", {"ONNX": times, "LiteRT": times, "PyTorch, eager": times}),
+            quality: ("conv", {"keras_vae": {"seconds": [2.0], "elbo": [-97.0]}}),
+        }
+        compared = {
+            section: [each.cells()[1:] for each in section.comparisons({case: row})]
+            for section, (case, row) in given.items()
+        }
+        assert compared[training] == [["100", "100", "pythae", "1.00"]]
+        assert compared[likelihood] == [["2.0", "", "", ""]]
+        assert [cells[3] for cells in compared[serving]] == ["1.00"] * 3
+        assert compared[quality][:2] == [["2", "", "", ""], ["never", "", "", ""]]
+        assert set(given) == {SECTIONS[name] for name in COMPARED}
 
     def test_serving_has_images_per_second(self):
         columns, cells = serving.cells({"dense": {"ONNX": {"1": 0.5, "64": 8.0, "256": 16.0}}})

@@ -1,5 +1,6 @@
 """Every shipped model: whole, small, golden, and as good as its results.json says."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -36,6 +37,24 @@ def test_golden_outputs_are_reproduced(name):
     np.testing.assert_allclose(posterior.stddev(), golden["scale"], rtol=1e-3)
     np.testing.assert_allclose(vae.reconstruct(golden["x"]), golden["reconstruction"], atol=1e-4)
     np.testing.assert_allclose(vae.decode(golden["z"]).mean(), golden["image"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_loaded_network_is_described_as_a_fresh_one(name):
+    # What is loaded was never drawn, but whoever copies or saves a network alone gets it drawn.
+    loaded, fresh = (keras_vae.zoo.load(name, weights=weights) for weights in (True, False))
+    for part in ("encoder", "decoder"):
+        kernels = [
+            [
+                layer.get_config()["kernel_initializer"]
+                for layer in getattr(vae, part).layers
+                if "kernel_initializer" in layer.get_config()
+            ]
+            for vae in (loaded, fresh)
+        ]
+        assert kernels[0] == kernels[1] != []
+        copy = keras.models.clone_model(getattr(loaded, part))
+        assert all(np.any(weight) for weight in copy.get_weights() if weight.ndim > 1)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
