@@ -14,7 +14,7 @@ AXES = {
     "batch size, conv": ("batch_size", [16, 32, 64, 128, 256, 512], _CONV),
     "image size, conv": ("size", [28, 56, 112, 224, 256], _CONV | {"batch_size": 32}),
     "latents, dense": ("latent_dim", [2, 8, 32, 128, 512], _DENSE),
-    "images streamed": ("num_images", [10_000, 100_000, 1_000_000, 10_000_000], _STREAM),
+    "images streamed": ("num_images", [10_000, 100_000, 1_000_000, 3_000_000, 10_000_000], _STREAM),
 }
 PROTOCOL = {
     "what": "images per second of training in float32, and the process's peak memory in bytes, "

@@ -68,13 +68,16 @@ def draw_quality(rows: dict[str, dict]):
 
 
 def draw_growth(rows: dict[str, dict]):
-    """Shows microseconds per image and peak memory along every axis."""
+    """Shows microseconds per image and peak memory at every point that has been measured."""
     names = list(growth.AXES)
     figure = blank(2.6 * len(names), 3.8)
     panels = figure.subplots(2, len(names), sharex="col")
     for name, (time, memory) in zip(names, panels.T, strict=True):
         _, values, _ = growth.AXES[name]
-        measured = [(value, rows[f"{name}: {value}"]) for value in values]
+        found = [(value, rows.get(f"{name}: {value}")) for value in values]
+        measured = [(value, row) for value, row in found if row]
+        if not measured:
+            continue
         places = [value for value, _ in measured]
         style = {"color": "black", "marker": "o", "markersize": 3, "linewidth": 1}
         time.plot(places, [1e6 / row["images_per_second"] for _, row in measured], **style)
@@ -82,7 +85,7 @@ def draw_growth(rows: dict[str, dict]):
         time.set_title(name, fontsize=TITLE_SIZE - 1)
         for axes in (time, memory):
             axes.set_xscale("log")
-            axes.set_xticks(places, [_short(value) for value in places], rotation=45)
+            axes.set_xticks(places, _short(places), rotation=45)
             axes.minorticks_off()
             axes.set_ylim(bottom=0, top=1.15 * axes.get_ylim()[1])
             axes.tick_params(labelsize=SMALL_SIZE)
@@ -91,6 +94,14 @@ def draw_growth(rows: dict[str, dict]):
     return figure
 
 
-def _short(value):
-    exponent = len(str(value)) - 1
-    return f"$10^{exponent}$" if value == 10**exponent and exponent > 3 else str(value)
+def _short(values):
+    """Returns labels that have room: powers of ten where numbers are long, none beside the next."""
+    labels = []
+    for value, following in zip(values, [*values[1:], None], strict=True):
+        exponent = len(str(value)) - 1
+        power = f"$10^{exponent}$"
+        times = value / 10**exponent
+        long = power if times == 1 else rf"${times:g}\cdot{power[1:]}"
+        is_crowded = following is not None and following < 1.3 * value
+        labels.append("" if is_crowded else long if exponent > 3 else str(value))
+    return labels

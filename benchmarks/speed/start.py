@@ -23,13 +23,12 @@ end = time.perf_counter()
 answer = {"seconds": end - middle, "dependencies_seconds": middle - start}
 """
 _LOAD = """
-import resource, sys, time
+import sys, time
+from benchmarks.speed.contestants.process import peak_bytes
 from keras_vae import DenseVAE, zoo
-def peak():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before, start = peak(), time.perf_counter()
+before, start = peak_bytes(), time.perf_counter()
 zoo.load(sys.argv[1])
-answer = {"seconds": time.perf_counter() - start, "bytes": peak() - before}
+answer = {"seconds": time.perf_counter() - start, "bytes": peak_bytes() - before}
 """
 
 
@@ -64,7 +63,8 @@ def _medians(measure_once, *arguments):
 def _run(code, *arguments):
     script = f"{code}\nimport json\nprint(json.dumps(answer))"
     command = [sys.executable, "-c", script, *arguments]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    root = Path(__file__).parents[2]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, cwd=root).stdout)
 
 
 def _command(arguments):

@@ -1,6 +1,7 @@
 """The race, and that it is not lost: ratios only, since machines differ."""
 
 import io
+import subprocess
 import sys
 
 import numpy as np
@@ -52,6 +53,13 @@ def test_what_is_scored_is_what_the_model_says():
     contestants = start_contestants({"ours": ("ours", False, {})}, None, task)
     (answers,) = race(contestants, rounds=1).values()
     np.testing.assert_allclose(answers[0]["nll"], 784 * np.log(2), rtol=0.1)
+
+
+def test_peak_memory_is_not_that_of_the_process_that_started_it():
+    some = np.ones(2**25)  # 256 MiB here, and next to nothing there
+    code = "from benchmarks.speed.contestants.process import peak_bytes as p; print(p())"
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert 2**20 < int(process.stdout) < some.nbytes / 2
 
 
 @pytest.mark.slow
@@ -159,6 +167,7 @@ class TestTables:
         assert len(cells) == len(rows)
         assert cells[0][1:] == ["2,000", "500.0", "1"]
         assert_draws(pictures.draw_growth(rows))
+        assert_draws(pictures.draw_growth({"latents, dense: 8": point}))  # broken off, then drawn
 
 
 @pytest.mark.slow

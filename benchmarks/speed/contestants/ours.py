@@ -1,7 +1,6 @@
 """keras_vae, as a user gets it: `compile()` and `fit()`, `log_likelihood()`, the exports."""
 
 import functools
-import resource
 import tempfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.speed.contestants.images import binary_images, gray_images, latents, splits
-from benchmarks.speed.contestants.process import learner, serve, timed
+from benchmarks.speed.contestants.process import learner, peak_bytes, serve, timed
 from keras_vae import ConvVAE, DenseVAE, data
 from keras_vae.export import runtimes, to_litert, to_onnx, to_saved_model
 
@@ -36,7 +35,7 @@ def _train(task):
 
     def epoch():
         vae.fit(batches, verbose=0)
-        return {"peak_bytes": _peak_bytes()}
+        return {"peak_bytes": peak_bytes()}
 
     epoch()
     return epoch
@@ -65,7 +64,7 @@ def _stream(task):
     def work():
         epoch(task["num_images"])
         folder.cleanup()
-        return {"peak_bytes": _peak_bytes()}
+        return {"peak_bytes": peak_bytes()}
 
     epoch(in_a_file)
     return work
@@ -126,10 +125,6 @@ def _served(vae, kind, folder):
         runtime, function = runtimes.LiteRTRuntime(path), "decode"
     ((name,), _) = runtime.signatures[function]
     return lambda z: runtime.run(function, {name: z})
-
-
-def _peak_bytes():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

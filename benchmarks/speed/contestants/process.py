@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def serve(**jobs: Callable[[dict], Callable[[], object]]) -> None:
@@ -43,6 +44,16 @@ def learner(
         return {"seconds": time.perf_counter() - start, "elbo": elbo()}
 
     return epoch
+
+
+def peak_bytes() -> int:
+    """Returns the most memory that this process has had.
+
+    `resource.getrusage` counts that of the process that started it, too, if that was more.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return 1024 * int(peak)
 
 
 def timed(call: Callable[[], object], seconds: float = 0.5) -> float:
