@@ -1,5 +1,7 @@
 """Checks of the data that a VAE is given, before any of it reaches the network."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -42,6 +44,9 @@ def _check_dataset(dataset, event_shape, support):
     _check_shape(spec.shape, event_shape)
     if dataset.cardinality() == 0:
         raise ValueError("The data set should hold at least one batch. Received: an empty one.")
+    smallest, largest = getattr(dataset, "value_range", (-math.inf, math.inf))
+    if support[0] <= smallest and largest <= support[1] and math.isfinite(largest - smallest):
+        return dataset  # `data.batches` has checked them
 
     def check(*element):
         values = tf.cast(element[0], tf.float32)

@@ -15,6 +15,8 @@ from keras_vae.distributions import (
     Prior,
     StandardNormal,
 )
+from keras_vae.executions import in_one_loop
+from keras_vae.feeding import feed
 from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
 from keras_vae.optimizers import Adam
 from keras_vae.parts import check_parts
@@ -339,12 +341,7 @@ class VAE(keras.Model):
 
     def fit(self, x=None, y=None, *args, callbacks=None, validation_data=None, **kwargs):
         """Trains as `keras.Model.fit` does, once the data has been checked."""
-        if isinstance(validation_data, tf.data.Dataset):
-            validation_data = self._checked(validation_data)
-        elif isinstance(validation_data, list | tuple):
-            validation_data = (self._checked(validation_data[0]), *validation_data[1:])
-        elif validation_data is not None:
-            validation_data = (self._checked(validation_data),)
+        batch_size = args[0] if args else kwargs.get("batch_size")
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
         for callback in getattr(callbacks, "callbacks", callbacks):
@@ -352,14 +349,16 @@ class VAE(keras.Model):
         if self.guard is not None:
             callbacks = _with_first(CheckGuard(), callbacks, self)
         if self.compiled and self._asked["steps_per_execution"] == "auto":
-            batch_size = args[0] if args else kwargs.get("batch_size")
             limits = [kwargs.get(name) for name in ("steps_per_epoch", "validation_steps")]
             self._take_steps(picked_steps_per_execution(self, x, batch_size, callbacks, limits))
-        kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
+        validation_data, x = self._checked_pair(validation_data), self._checked(x)
+        y = _labels(y, kwargs.get("sample_weight"))
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            x, validation_data = feed(x, y, validation_data, batch_size, kwargs)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
-        y = _labels(y, kwargs.get("sample_weight"))
-        return super().fit(self._checked(x), y, *args, **kwargs)
+        kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
+        return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
@@ -388,15 +387,15 @@ class VAE(keras.Model):
         if self.train_function is None or force:
             self._build_optimizer()
             super().make_train_function(force=True)
-            self.train_function = self._over_replicas(
-                self.train_function, self._backward, self._apply
+            self.train_function = self._improved(
+                self.train_function, self.train_step, self._backward, self._apply
             )
         return self.train_function
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             super().make_test_function(force=True)
-            self.test_function = self._over_replicas(self.test_function, self.test_step)
+            self.test_function = self._improved(self.test_function, self.test_step, self.test_step)
         return self.test_function
 
     def train_step(self, data):
@@ -504,18 +503,16 @@ class VAE(keras.Model):
     def _means(self):
         return means_over_replicas(self.distribute_strategy, self._running_means)
 
-    def _over_replicas(self, function, step, apply=None):
-        strategy = self.distribute_strategy
-        if strategy.num_replicas_in_sync == 1:
-            return function
-        with strategy.scope():
-            return make_function(
-                step,
-                apply,
-                metrics=self.metrics,
-                num_steps=self.steps_per_execution,
-                run_eagerly=self.run_eagerly,
-            )
+    def _improved(self, keras_function, step, step_on_replicas, apply=None):
+        strategy, num_steps = self.distribute_strategy, self.steps_per_execution
+        if strategy.num_replicas_in_sync > 1:
+            options = {"num_steps": num_steps, "run_eagerly": self.run_eagerly}
+            with strategy.scope():
+                return make_function(step_on_replicas, apply, metrics=self.metrics, **options)
+        if num_steps == 1 or self.run_eagerly:
+            return keras_function
+        options = {"num_steps": num_steps, "jit_compile": self.jit_compile}
+        return in_one_loop(keras_function, step, **options)
 
     def _build_optimizer(self):
         # Not yet in `compile`: whoever loads a model to use it waits for no variables of Adam.
@@ -558,6 +555,13 @@ class VAE(keras.Model):
 
     def _checked(self, x):
         return check_data(x, self.event_shape, self.likelihood.support)
+
+    def _checked_pair(self, data):
+        """Returns validation data checked: a dataset, or a tuple of which the first is checked."""
+        if data is None or isinstance(data, tf.data.Dataset):
+            return self._checked(data)
+        first, *others = data if isinstance(data, list | tuple) else [data]
+        return (self._checked(first), *others)
 
 
 def _labels(y, sample_weight):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_vae import data
 from keras_vae.checks import check_data
 
 UNIT = (0.0, 1.0)
@@ -164,3 +165,16 @@ class TestDatasets:
         next(batches)
         with pytest.raises(tf.errors.InvalidArgumentError, match="Data should be finite."):
             list(batches)
+
+
+def test_batches_of_images_were_checked_when_they_were_made():
+    batches = data.batches(np.zeros((8, 8, 8, 1), np.uint8), 4, binarization="dynamic")
+    assert check(batches) is batches
+    assert check(batches, support=REALS) is batches
+
+
+def test_batches_are_checked_against_a_narrower_support_and_after_a_change():
+    batches = data.batches(np.full((8, 8, 8, 1), 255, np.uint8), 4)
+    for changed, support in ((batches, (0.0, 0.5)), (batches.map(lambda x: 2 * x), UNIT)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="should lie in"):
+            list(check(changed, support=support))

@@ -14,6 +14,8 @@ FOLDERS = {"keras_vae": "keras_vae", "zoo": "keras_vae.zoo", "export": "keras_va
 # In the chain, imports point left only.
 CHAIN = (
     "checks",
+    "data",
+    "executions",
     "files",
     "checkpoints",
     "random",
@@ -22,6 +24,7 @@ CHAIN = (
     "networks",
     "objectives",
     "optimizers",
+    "feeding",
     "parts",
     "replicas",
     "scoring",

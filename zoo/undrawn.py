@@ -13,19 +13,30 @@ class _Undrawn(keras.initializers.GlorotUniform):
         return np.zeros(shape, dtype)
 
 
+class _Zeros(keras.initializers.Zeros):
+    """Zeros that take no operation of TensorFlow's."""
+
+    def __call__(self, shape, dtype=None):
+        return np.zeros(shape, dtype)
+
+
+_USUAL = {_Undrawn: keras.initializers.GlorotUniform, _Zeros: keras.initializers.Zeros}
+
+
 def build(recipe: Recipe):
     """Returns the model of a recipe with zeros for kernels, for weights to be loaded into.
 
     Keras has no way to make a layer without drawing its weights, which are a sixth of the time that
-    loading takes: 28 of 175 ms for conv_mnist.
+    loading takes: 28 of 175 ms for conv_mnist. To fill the biases took another 5.
 
     Raises:
         ValueError: If the recipe cannot be built.
     """
-    with keras.saving.custom_object_scope({"glorot_uniform": _Undrawn}):
+    with keras.saving.custom_object_scope({"glorot_uniform": _Undrawn, "zeros": _Zeros}):
         model = recipe.build()
     for network in (model.encoder, model.decoder):
         for layer in network._flatten_layers():
-            if isinstance(getattr(layer, "kernel_initializer", None), _Undrawn):
-                layer.kernel_initializer = keras.initializers.GlorotUniform()
+            for name in ("kernel_initializer", "bias_initializer"):
+                if usual := _USUAL.get(type(getattr(layer, name, None))):
+                    setattr(layer, name, usual())
     return model

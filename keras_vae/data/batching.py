@@ -12,11 +12,11 @@ from keras_vae.data.binarization import (
     check_array,
     unit_interval,
 )
+from keras_vae.data.rows import PREFETCHED_BATCHES, batch_rows
+from keras_vae.data.seeds import EPOCH, NOISE, SHUFFLE, seed_of_epoch, seeds_of_batches
 
 _SHUFFLE_BUFFER_BYTES = 2**28
 _TENSOR_BYTES = 160  # of each image that waits in a buffer, besides its pixels; measured
-_PREFETCHED_BATCHES = 2
-_SHUFFLE, _NOISE = 1, 2  # purposes: one seed gives an independent stream of seeds to each
 
 
 def batches(
@@ -110,7 +110,11 @@ def batches(
         if is_share:
             seed = _seed_of_worker(seed, input_context.input_pipeline_id)
         dataset = _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch)
-        prepare = unit_interval
+        if binarization == "dynamic":
+            dataset = tf.data.Dataset.zip(dataset, seeds_of_batches(seed, NOISE, epoch))
+            dataset = dataset.map(_binary_batch, tf.data.AUTOTUNE)
+        else:
+            dataset = dataset.map(unit_interval, tf.data.AUTOTUNE)
     else:
         check_array(images)
         if images.ndim != 4:
@@ -120,59 +124,37 @@ def batches(
             )
         if binarization == "fixed":
             images = binomial(images, seed)
-        dataset = _batch_rows(len(images), batch_size, shuffle, seed, drop_remainder, epoch)
-        prepare = _gather_from(images, batch_size if drop_remainder else None)
+        is_random = shuffle or binarization == "dynamic"
+        dataset = batch_rows(
+            images,
+            batch_size,
+            _binary_batch if binarization == "dynamic" else _gray_batch,
+            seed=seed_of_epoch(seed, EPOCH, epoch) if is_random else None,
+            shuffle=shuffle,
+            drop_remainder=drop_remainder,
+        )
     if dataset.cardinality() == 0:
         raise ValueError(
             "batch_size should be at most the number of images, when the remainder is dropped. "
             f"Received: batch_size={batch_size}."
         )
-    # One function for all that is done to a batch: each hands over to another thread.
-    if binarization == "dynamic":
-        dataset = tf.data.Dataset.zip(dataset, _seeds(seed, _NOISE, epoch))
-        dataset = dataset.map(lambda x, seed: bernoulli(prepare(x), seed), tf.data.AUTOTUNE)
-    else:
-        dataset = dataset.map(prepare, tf.data.AUTOTUNE)
     policies = tf.data.experimental.AutoShardPolicy
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = policies.OFF if is_share else policies.DATA
     if is_share:  # The longest share decides how many there are.
         dataset = _without_cardinality(dataset)
-    return without_autotuning(dataset.with_options(options)).prefetch(_PREFETCHED_BATCHES)
+    dataset = without_autotuning(dataset.with_options(options)).prefetch(PREFETCHED_BATCHES)
+    dataset.value_range = (0.0, 1.0)  # `checks.check_data` need not look again
+    return dataset
 
 
-def _batch_rows(num_images, batch_size, shuffle, seed, drop_remainder, epoch):
-    """Returns a dataset of the rows of each batch's images, (batch,), int32."""
-    num_batches = num_images // batch_size if drop_remainder else -(-num_images // batch_size)
-
-    # Element by element, tf.data costs as much as a small model: whole batches are sliced from one
-    # permutation of the indices, drawn when an epoch starts.
-    def in_slices(order):
-        def rows(batch):
-            return order[batch * batch_size : (batch + 1) * batch_size]
-
-        return tf.data.Dataset.range(num_batches).map(rows)
-
-    def in_random_order(epoch_seed):
-        permuted = tf.random.experimental.stateless_shuffle(tf.range(num_images), epoch_seed)
-        return in_slices(permuted)
-
-    if not shuffle:
-        with tf.device("CPU:0"):
-            return in_slices(tf.range(num_images))
-    rows = _seeds(seed, _SHUFFLE, epoch).take(1).flat_map(in_random_order)
-    return rows.apply(tf.data.experimental.assert_cardinality(num_batches))
+def _gray_batch(images, seed):
+    return unit_interval(images)
 
 
-def _gather_from(images, batch_size):
-    with tf.device("CPU:0"):
-        images = tf.constant(images)
-
-    def gather(rows):
-        return unit_interval(tf.gather(images, tf.ensure_shape(rows, [batch_size])))
-
-    return gather
+def _binary_batch(images, seed):
+    return bernoulli(unit_interval(images), seed)
 
 
 def _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch):
@@ -184,7 +166,7 @@ def _batch_stream(images, batch_size, shuffle, seed, drop_remainder, epoch):
             images = images.shuffle(buffer_size, seed=seed)
         else:
             calm, num_images = images, images.cardinality()
-            images = _seeds(seed, _SHUFFLE, epoch).take(1)
+            images = seed_of_epoch(seed, SHUFFLE, epoch)
             images = images.flat_map(lambda seeds: _shuffled_once(calm, buffer_size, seeds))
             if num_images >= 0:
                 images = images.apply(tf.data.experimental.assert_cardinality(num_images))
@@ -212,38 +194,6 @@ def _seed_of_worker(seed, worker):
 
 def _without_cardinality(dataset):
     return tf.data.Dataset.range(1).flat_map(lambda _: dataset)
-
-
-def _seeds(seed, purpose, epoch=None):
-    """Returns an endless dataset of seeds, (2,), int64: new ones in each iteration.
-
-    `tf.data.Dataset.random` does the same, but mixes in the global seed; this one repeats whatever
-    `tf.random.set_seed` was told. With `epoch`, they are those of the epoch that it holds.
-    """
-    if epoch is not None:
-        return _seeds_of_epoch(seed, purpose, epoch)
-    scalar = tf.TensorSpec([], tf.int64)
-    variant = tf.raw_ops.RandomDatasetV2(
-        seed=tf.constant(seed, tf.int64),
-        seed2=tf.constant(purpose, tf.int64),
-        seed_generator=tf.raw_ops.DummySeedGenerator(),
-        rerandomize_each_iteration=True,
-        output_types=[scalar.dtype],
-        output_shapes=[scalar.shape],
-    )
-    return tf.data.experimental.from_variant(variant, scalar).batch(2, drop_remainder=True)
-
-
-def _seeds_of_epoch(seed, purpose, epoch):
-    fold_in = tf.random.experimental.stateless_fold_in
-
-    def one_epoch(_):
-        # Read once, when an iteration asks for its first batch.
-        seeds = fold_in(tf.constant([seed, purpose], tf.int64), epoch.read_value())
-        return tf.data.Dataset.counter().map(lambda batch: fold_in(seeds, batch))
-
-    seeds = tf.data.Dataset.range(1).flat_map(one_epoch)
-    return seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
 def _checked_stream(images):

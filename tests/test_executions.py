@@ -1,0 +1,96 @@
+"""Several steps in one call: `executions.in_one_loop`, and `fit` and `evaluate` with it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_vae.executions import in_one_loop
+
+
+class Counter:
+    """A step that adds up what it is given, and says how far it has come."""
+
+    def __init__(self):
+        self.total = tf.Variable(0.0)
+
+    def step(self, batch):
+        self.total.assign_add(tf.reduce_sum(batch))
+        return {"total": self.total.read_value(), "sides": {"size": tf.size(batch)}}
+
+
+def loop(counter, num_steps, jit_compile=False):
+    def keras_function(batches):
+        return {"keras": next(batches)}
+
+    return in_one_loop(keras_function, counter.step, num_steps=num_steps, jit_compile=jit_compile)
+
+
+def numbers(count):
+    return tf.data.Dataset.range(1, count + 1).map(lambda n: tf.cast(n, tf.float32)).batch(2)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_as_many_steps_are_taken_at_a_time_as_there_are_batches(jit_compile):
+    counter = Counter()
+    take, iterator = loop(counter, 3, jit_compile), iter(numbers(9).take(5))
+    logs = take(iterator)
+    assert float(counter.total) == float(logs["total"]) == 1 + 2 + 3 + 4 + 5 + 6
+    assert int(logs["sides"]["size"]) == 2
+    logs = take(iterator)  # two batches are left, the second of a single number
+    assert float(counter.total) == float(logs["total"]) == 45
+    assert int(logs["sides"]["size"]) == 1
+    with pytest.raises(StopIteration):
+        take(iterator)
+    assert float(counter.total) == 45
+
+
+def test_no_batch_is_taken_from_the_next_execution():
+    taken, iterator = loop(Counter(), 2), iter(numbers(6))
+    taken(iterator)
+    np.testing.assert_array_equal(next(iterator), [5, 6])
+
+
+def test_what_is_no_iterator_of_tf_data_is_left_to_keras():
+    assert loop(Counter(), 2)(iter([7])) == {"keras": 7}
+
+
+def test_a_train_step_of_ones_own_is_taken(make_vae, images):
+    # The engine's own is a method, so that it can be replaced as in any Keras model.
+    class Idle(type(make_vae())):
+        def train_step(self, data):
+            self.step.assign_add(100)
+            return {"steps": self.step.value}
+
+    vae = Idle((8, 8, 1), 2, hidden_units=(8,))
+    vae.compile(steps_per_execution=2)
+    assert vae.fit(images, batch_size=10, verbose=0).history == {"steps": [400]}
+
+
+class Halves(keras.utils.PyDataset):
+    """Data that come from Python, two batches of 16."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self.images[16 * index : 16 * (index + 1)]
+
+
+def test_data_from_python_train_alike(make_noiseless_vae, images):
+    def train(data, **options):
+        keras.utils.set_random_seed(0)
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.02), **options)
+        vae.fit(data, epochs=2, batch_size=16, shuffle=False, verbose=0)
+        return vae
+
+    expected = train(images, steps_per_execution=1)
+    got = train(Halves(images), steps_per_execution=2)
+    assert int(got.step) == 4
+    for weight, other in zip(got.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-6)
