@@ -25,6 +25,9 @@ def feed(x, y, validation_data, batch_size: int | None, options: dict) -> tuple:
         batch_size: As given to `fit`.
         options: Other arguments of `fit`. `shuffle` is taken out if it is seen to, and
             `steps_per_epoch` is put in if it is known.
+
+    Returns:
+        x and the validation data.
     """
     batch_size = batch_size or _KERAS_BATCH_SIZE
     shuffle = options.get("shuffle", True)

@@ -387,7 +387,7 @@ class VAE(keras.Model):
         if self.train_function is None or force:
             self._build_optimizer()
             super().make_train_function(force=True)
-            self.train_function = self._improved(
+            self.train_function = self._in_steps(
                 self.train_function, self.train_step, self._backward, self._apply
             )
         return self.train_function
@@ -395,7 +395,7 @@ class VAE(keras.Model):
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             super().make_test_function(force=True)
-            self.test_function = self._improved(self.test_function, self.test_step, self.test_step)
+            self.test_function = self._in_steps(self.test_function, self.test_step, self.test_step)
         return self.test_function
 
     def train_step(self, data):
@@ -503,7 +503,7 @@ class VAE(keras.Model):
     def _means(self):
         return means_over_replicas(self.distribute_strategy, self._running_means)
 
-    def _improved(self, keras_function, step, step_on_replicas, apply=None):
+    def _in_steps(self, keras_function, step, step_on_replicas, apply=None):
         strategy, num_steps = self.distribute_strategy, self.steps_per_execution
         if strategy.num_replicas_in_sync > 1:
             options = {"num_steps": num_steps, "run_eagerly": self.run_eagerly}
