@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.distributions.bernoullis import IndependentBernoullis
+
 tfd = tfp.distributions
 
 
@@ -83,20 +85,12 @@ class Bernoulli(Likelihood):
     support = (0.0, 1.0)
     bears_rounding = True  # Of 86 nats of dense_mnist, bfloat16 takes or gives less than 0.005.
 
+    def distribution(self, params):
+        values = self._values(tf.cast(params, tf.float32))
+        return IndependentBernoullis(values, reinterpreted_batch_ndims=self.event_ndims)
+
     def _values(self, params):
-        return _BernoulliOfLogits(logits=params, dtype=tf.float32)
-
-
-class _BernoulliOfLogits(tfd.Bernoulli):
-    """TFP's Bernoulli with half the work in its log-density, for finite logits.
-
-    TFP takes log(1 - p) and log p apart and adds them with care for infinite ones. One softplus
-    does, and log-density with gradient took 3.4 ms instead of 6.6 for 5x128x784 values: an eighth
-    of a training step of a dense VAE with five latent samples.
-    """
-
-    def _log_prob(self, event):
-        return event * self.logits - tf.math.softplus(self.logits)
+        return tfd.Bernoulli(logits=params, dtype=tf.float32)
 
 
 @keras.saving.register_keras_serializable("keras_vae")
