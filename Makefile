@@ -33,7 +33,7 @@ test: $(VENV)/.installed-test ## Run the fast test suite; MARKERS=slow runs the 
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKERS)" --durations=15
 
 bench: $(VENV)/.installed-test $(PEERS)/.installed ## Measure speed beside PyTorch, pythae and stock Keras
-	$(RUN) -m benchmarks.speed --peers $(PEERS)/bin/python
+	$(RUN) -m benchmarks.speed --again --peers $(PEERS)/bin/python
 
 lint: $(VENV)/.installed-dev ## Check the style with ruff
 	$(RUN) -m ruff check .

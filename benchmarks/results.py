@@ -18,9 +18,12 @@ _PACKAGES = ("keras-vae", "tensorflow", "keras", "tensorflow-probability", "scik
 class Results:
     """Measured rows by name, of one protocol; a run that was broken off goes on with the next row.
 
+    Rows of another protocol, another machine or other versions are no part of that run: they are
+    thrown away as soon as there is a new one.
+
     Args:
         name: Name of the table.
-        protocol: What was measured and how. Rows of another protocol are thrown away.
+        protocol: What was measured and how.
         folder: Where results.json lies.
         again: Whether to throw all rows away, and measure anew.
 
@@ -29,10 +32,15 @@ class Results:
     """
 
     def __init__(self, name: str, protocol: dict, folder: Path = FOLDER, *, again: bool = False):
-        self.name, self.folder, self.protocol = name, folder, protocol
+        self.name, self.folder = name, folder
+        self._protocol = json.loads(json.dumps(protocol))  # as it comes back from the file
+        self._hardware = f"{_processor()}, {os.cpu_count()} cores"
+        self._versions = {package: version(package) for package in _PACKAGES}
         found = read(name, folder)
-        kept = not again and found.get("protocol") == json.loads(json.dumps(protocol))
-        self.rows = found["rows"] if kept else {}
+        is_same = (self._protocol, self._hardware, self._versions) == tuple(
+            found.get(key) for key in ("protocol", "hardware", "versions")
+        )
+        self.rows = found["rows"] if is_same and not again else {}
 
     def measure(self, row: str, measure: Callable[[], dict]) -> dict:
         """Returns a row, measured now unless it is there."""
@@ -43,11 +51,11 @@ class Results:
 
     def _write(self):
         content = {
-            "protocol": self.protocol,
+            "protocol": self._protocol,
             "rows": self.rows,
             "date": datetime.date.today().isoformat(),
-            "hardware": f"{_processor()}, {os.cpu_count()} cores",
-            "versions": {package: version(package) for package in _PACKAGES},
+            "hardware": self._hardware,
+            "versions": self._versions,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         tables = _tables(self.folder) | {self.name: content}

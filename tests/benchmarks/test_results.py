@@ -21,6 +21,15 @@ def test_rows_of_another_protocol_do_not_count(tmp_path):
     assert other.measure("row", lambda: {"score": 0.75}) == {"score": 0.75}
 
 
+@pytest.mark.parametrize("elsewhere", ["_processor", "version"])
+def test_rows_of_another_machine_or_other_versions_do_not_count(tmp_path, monkeypatch, elsewhere):
+    monkeypatch.setattr(f"benchmarks.results.{elsewhere}", lambda *_: "another")
+    Results("table", {}, tmp_path).measure("row", lambda: {"seconds": 2.0})
+    monkeypatch.undo()
+    here = Results("table", {}, tmp_path)
+    assert here.measure("row", lambda: {"seconds": 1.0}) == {"seconds": 1.0}
+
+
 def test_rows_are_measured_again_on_demand(tmp_path):
     Results("table", {}, tmp_path).measure("row", lambda: {"score": 0.5})
     again = Results("table", {}, tmp_path, again=True)
