@@ -47,6 +47,9 @@ def endless_sprites(batch_size, seed):
 
 def train(beta, steps, log):
     """Returns a beta-VAE after some optimizer steps, in float32."""
+    steps_per_epoch = min(500, steps)
+    if steps % steps_per_epoch:
+        raise ValueError(f"`steps` above 500 should be a multiple of 500. Received: steps={steps}.")
     keras.utils.set_random_seed(PROTOCOL["seed"])
 
     def build(dtype):
@@ -56,7 +59,6 @@ def train(beta, steps, log):
 
     vae = build(PROTOCOL["dtype"])
     schedule = keras.optimizers.schedules.CosineDecay(PROTOCOL["learning_rate"], steps, alpha=0.05)
-    steps_per_epoch = min(500, steps)
     vae.compile(keras.optimizers.Adam(schedule), steps_per_execution=min(25, steps_per_epoch))
     batches = endless_sprites(PROTOCOL["batch_size"], PROTOCOL["seed"])
     epochs = steps // steps_per_epoch

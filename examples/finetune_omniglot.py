@@ -1,6 +1,6 @@
 """Fine-tunes conv_mnist on Omniglot's characters, beside the same network trained from scratch.
 
-    pip install "keras-vae[data,plots]"
+    pip install ".[data,plots]"        # from the clone
     python examples/finetune_omniglot.py --epochs 10 --out finetuned
 
 TensorFlow Datasets fetches Omniglot (or set TFDS_DATA_DIR to where it is). At the end `finetuned`

@@ -63,11 +63,12 @@ def describe(
 
 
 def weights_sha256(model: VAE, part: str) -> str:
-    """Returns the sha256 of a part's weights, in hexadecimal digits."""
-    networks = {"decoder": [model.decoder], "encoder": [model.encoder]}
+    """Returns the sha256 of all weights that a part's answers depend on, in hexadecimal digits."""
+    encoder, decoder = [model.encoder, model.posterior], [model.decoder, model.likelihood]
+    layers = {"decoder": decoder, "encoder": encoder}.get(part, [*encoder, *decoder])
     digest = hashlib.sha256()
-    for network in networks.get(part, [model.encoder, model.decoder]):
-        for weight in network.get_weights():
+    for layer in (*layers, model.prior):
+        for weight in layer.get_weights():
             digest.update(np.ascontiguousarray(weight, "<f4").tobytes())
     return digest.hexdigest()
 

@@ -37,11 +37,7 @@ class _Process:
     def close(self):
         """Ends the process: it stops when its input does."""
         self._process.stdin.close()
-        try:
-            self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._wait()
         self._process.stdout.close()
         self._errors.close()
 
@@ -51,16 +47,28 @@ class _Process:
             self._process.stdin.flush()
             result, error = pickle.load(self._process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as lost:
-            status = self._process.wait()
+            status = self._wait()
             self._errors.seek(0)
             lines = self._errors.read().decode(errors="replace").strip().splitlines()
             raise runtimes.Unservable(
                 f"The process that loads the SavedModel ended with status {status}: "
                 f"{lines[-1] if lines else 'it said nothing'}"
             ) from lost
+        except BaseException:  # Ctrl-C: the answer would be taken for that to another question
+            self._process.kill()
+            self._process.wait()
+            raise
         if error is not None:
             raise runtimes.Unservable(error)
         return result
+
+    def _wait(self):
+        """Returns the status of the process, which ought to end by itself."""
+        try:
+            return self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
 
 class _Remote(runtimes.Runtime):
@@ -120,4 +128,5 @@ def open_saved_model(path: str | os.PathLike) -> Iterator[runtimes.Runtime]:
             yield runtime
         finally:
             if _process.is_alive:
-                runtime.close()
+                with contextlib.suppress(runtimes.Unservable):  # nothing is wrong with the model
+                    runtime.close()

@@ -17,7 +17,9 @@ def write_warm_up(folder: Path, name: str, cases: Iterable[Case]) -> None:
     """Writes one request of each batch size for each signature, as `PredictionLog` records.
 
     A signature's first call plans its graph and takes about fifty times as long as later ones. TF
-    Serving replays these records while it loads the version.
+    Serving replays these records while it loads the version, and refuses the version if one fails.
+    So `sample` has none: it takes a number, not a batch, and a server that joins requests into
+    batches refuses it.
 
     Args:
         folder: The version.
@@ -31,7 +33,8 @@ def write_warm_up(folder: Path, name: str, cases: Iterable[Case]) -> None:
     prediction_log_pb2 = extra("tensorflow_serving.apis.prediction_log_pb2")
     first = {}
     for case in cases:
-        first.setdefault(case.signature, case.inputs)
+        if all(np.ndim(value) for value in case.inputs.values()):
+            first.setdefault(case.signature, case.inputs)
     path = folder / WARM_UP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -40,14 +43,9 @@ def write_warm_up(folder: Path, name: str, cases: Iterable[Case]) -> None:
                 request = predict_pb2.PredictRequest()
                 request.model_spec.name = name
                 request.model_spec.signature_name = signature
-                for key, value in _of_size(inputs, size).items():
-                    request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+                for key, value in inputs.items():
+                    batch = np.resize(value, (size, *value.shape[1:]))
+                    request.inputs[key].CopyFrom(tf.make_tensor_proto(batch))
                 predict_log = prediction_log_pb2.PredictLog(request=request)
                 log = prediction_log_pb2.PredictionLog(predict_log=predict_log)
                 writer.write(log.SerializeToString())
-
-
-def _of_size(inputs, size):
-    if "num_samples" in inputs:
-        return {**inputs, "num_samples": np.int32(size)}
-    return {name: np.resize(value, (size, *value.shape[1:])) for name, value in inputs.items()}

@@ -58,7 +58,10 @@ def __dir__():
 # What the variants are made of, and what must be whole before they can be imported.
 _VARIANTS_NEED = (
     "checks",
+    "data",
     "distributions",
+    "executions",
+    "feeding",
     "networks",
     "objectives",
     "optimizers",
@@ -68,6 +71,8 @@ _VARIANTS_NEED = (
     "schedules",
     "scoring",
     "stability",
+    "trainer",
+    "tuning",
     "vae",
 )
 

@@ -9,9 +9,9 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     An optimizer with `use_ema=True` averages the weights exponentially as it goes, and Keras puts
     the averages in their place when `fit` ends. With this callback, what is measured and saved at
-    the end of each epoch is that same averaged model: from the start of the validation until the
-    callbacks before it in the list are through with the epoch. Training then goes on from the very
-    same weights as before (Keras' own `SwapEMAWeights` rounds them).
+    the end of each epoch that has a validation is that same averaged model: from the start of the
+    validation until the callbacks before it in the list are through with the epoch. Training then
+    goes on from the very same weights as before (Keras' own `SwapEMAWeights` rounds them).
 
     In the list for `fit` it stands behind `ModelCheckpoint`, and before `ExactResume`.
 
@@ -38,7 +38,9 @@ class EvaluateAverages(keras.callbacks.Callback):
         self._is_fitting = False
 
     def on_train_begin(self, logs=None):
-        self._averages()
+        _, averages = self._averages()
+        if self._raw is not None and all(map(_equal, [v for v, _ in self._raw], averages)):
+            self._put_back()  # a validation was broken off, and nothing has been loaded since
         self._raw, self._is_fitting = None, True
 
     def on_test_begin(self, logs=None):
@@ -79,3 +81,7 @@ class EvaluateAverages(keras.callbacks.Callback):
         with self.model.distribute_strategy.scope():
             for variable, value in pairs:
                 variable.assign(np.asarray(value))
+
+
+def _equal(one, other):
+    return np.array_equal(*map(keras.ops.convert_to_numpy, (one, other)))

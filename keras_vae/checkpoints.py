@@ -39,7 +39,7 @@ class CheckpointFolder:
     Each is one NumPy archive, `checkpoint-NUMBER.npz`: data without code, with a checksum of every
     array. It is written beside, synced to the disk and renamed, so that neither kill -9 nor a full
     disk touches those that are there. A file that is damaged all the same (by a failing disk) is
-    passed over with a warning, and renamed to `NAME.unreadable`.
+    passed over with a warning, and renamed to `NAME.unreadable` where an older one can be read.
 
     Args:
         path: The folder. It is created with the first checkpoint.
@@ -105,15 +105,25 @@ class CheckpointFolder:
         return None
 
     def tidy(self) -> None:
-        """Removes what an interrupted write left, and puts aside what cannot be read."""
+        """Removes what an interrupted write left, and puts aside what is damaged.
+
+        That is what is newer than the newest checkpoint that can be read. If none can be, all stay:
+        a file server that does not answer is no reason to start afresh.
+        """
         for draft in self.path.glob(".checkpoint-*.tmp"):
             draft.unlink(missing_ok=True)
+        damaged = []
         for path in self._paths():
             try:
                 _read(path)
-                return
+            except OSError:
+                continue  # it may be whole
             except _UNREADABLE:
-                path.rename(path.with_name(path.name + ".unreadable"))
+                damaged.append(path)
+                continue
+            for other in damaged:
+                other.rename(other.with_name(other.name + ".unreadable"))
+            return
 
     def _paths(self):
         """Returns the checkpoints, newest first."""

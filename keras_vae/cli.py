@@ -120,7 +120,7 @@ def train(recipe, out, strategy, every_steps, overwrite):
         )
     if not isinstance(strategy, str) and not replicas.is_chief(strategy):
         return
-    test = zoo.info(folder).results["test"]
+    test = zoo.info(Path(folder)).results["test"]
     click.echo(f"Wrote {folder}: test ELBO {test['elbo']['mean']:.2f} nats per image.")
 
 
@@ -153,12 +153,13 @@ def launch(workers, restarts, command):
 @click.option("--every-steps", default=1000, show_default=True, help="Between checkpoints.")
 @click.option("--image", default="keras-vae:latest", show_default=True, help="Kubeflow.")
 @click.option("--claim", default="shared", show_default=True, help="Mounted as /shared (Kubeflow).")
+@click.option("--overwrite", is_flag=True, help="Replace files of these names.")
 @_command
-def cluster_config(into, **settings):
+def cluster_config(into, overwrite, **settings):
     """Write what starts a training of RECIPE on a cluster: Kubeflow's TFJob, and Slurm's script."""
     from keras_vae.cluster import ClusterJob, write_cluster_config
 
-    for path in write_cluster_config(ClusterJob(**settings), into):
+    for path in write_cluster_config(ClusterJob(**settings), into, overwrite=overwrite):
         click.echo(f"Wrote {path}")
 
 
@@ -204,7 +205,7 @@ def push(folder, address, private):
 @click.argument("name")
 @click.option("--num-samples", type=click.IntRange(1), help="Importance samples per image.")
 @click.option("--dtype", type=click.Choice(_PRECISIONS), help="Precision of these; the recipe's.")
-@click.option("--limit", type=click.IntRange(1), help="Test images to use; all by default.")
+@click.option("--limit", type=click.IntRange(2), help="Test images to use; all by default.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the numbers as JSON.")
 @_command
 def evaluate(name, num_samples, dtype, limit, out):
@@ -437,14 +438,17 @@ def serving_config(names, out, batching, overwrite):
 
     batching = Batching() if batching else None
     folder = write_serving_config(out, names, batching=batching, overwrite=overwrite)
-    click.echo(f"Wrote {folder}: `docker compose up --detach --wait` in it starts the server.")
+    click.echo(
+        f"Wrote {folder}. In it, `MODELS_DIR=FOLDER_OF_THE_MODELS docker compose up --detach "
+        "--wait` starts the server."
+    )
 
 
 @main.command()
 @click.option("--out", default="demo_out", show_default=True, type=click.Path())
 @_command
 def demo(out):
-    """Load, fine-tune, draw, export and serve, all in about two minutes."""
+    """Load, fine-tune, draw, export and verify, all in about two minutes."""
     from keras_vae import demo
 
     folder = demo.run(out, click.echo)

@@ -1,6 +1,7 @@
 """Files that start a training on a cluster: the same settings for Kubeflow and for Slurm."""
 
 import dataclasses
+import errno
 import json
 import math
 import re
@@ -73,13 +74,27 @@ class ClusterJob:
         ]
 
 
-def write_cluster_config(job: ClusterJob, folder: str | Path) -> list[Path]:
+def write_cluster_config(
+    job: ClusterJob, folder: str | Path, *, overwrite: bool = False
+) -> list[Path]:
     """Writes `tfjob.yaml` for Kubeflow and `train.sbatch` for Slurm.
+
+    Args:
+        job: What to run.
+        folder: Where.
+        overwrite: Whether files of these names may be replaced.
 
     Returns:
         The paths of the two.
+
+    Raises:
+        FileExistsError: If one of them exists and `overwrite` is not set.
+        OSError: If they cannot be written.
     """
     texts = {"tfjob.yaml": kubeflow_manifest(job), "train.sbatch": slurm_script(job)}
+    for path in (Path(folder, name) for name in texts):
+        if path.exists() and not overwrite:
+            raise FileExistsError(errno.EEXIST, "It exists already", str(path))
     for name, text in texts.items():
         with atomic_file(Path(folder, name)) as draft:
             draft.write_text(text, encoding="utf-8")

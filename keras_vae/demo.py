@@ -17,8 +17,8 @@ def run(folder: str | Path, say: Callable[[str], None]) -> Path:
     """Runs the demo and leaves what it made in a folder.
 
     Args:
-        folder: Gets `saved_model/`, `decoder.onnx`, `contact_sheet.png` and `report.txt`; what an
-            earlier run left there is replaced.
+        folder: Gets `saved_model/`, `decoder.onnx`, `contact_sheet.png` and `report.txt`; those of
+            an earlier run are replaced, but for `saved_model/`, which gets one more version.
         say: Called with one line at a time.
 
     Returns:

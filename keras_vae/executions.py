@@ -32,12 +32,13 @@ def in_one_loop(
             return (num_taken < num_steps) & batch.has_value()
 
         def take(num_taken, batch, logs):
-            logs = step(batch.get_value())
+            logs = step(without_optionals(batch.get_value()))
             is_last = num_taken + 1 >= num_steps
             following = tf.cond(is_last, lambda: batch, iterator.get_next_as_optional)
             return num_taken + 1, following, logs
 
-        no_logs = step.get_concrete_function(iterator.element_spec).structured_outputs
+        spec = without_optionals(iterator.element_spec)
+        no_logs = step.get_concrete_function(spec).structured_outputs
         no_logs = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), no_logs)
         start = (tf.constant(0), iterator.get_next_as_optional(), no_logs)
         num_taken, _, logs = tf.while_loop(is_left, take, start)
@@ -54,3 +55,13 @@ def in_one_loop(
         return logs
 
     return function
+
+
+def without_optionals(batch):
+    """Returns a batch with `None` where it was `None` before Keras made a dataset of it.
+
+    Datasets know no `None`: from a generator that gives `(x, None)`, Keras makes one of a tensor
+    and an empty `tf.experimental.Optional`. Takes the dataset's `element_spec` alike.
+    """
+    kinds = (tf.experimental.Optional, tf.OptionalSpec)
+    return tf.nest.map_structure(lambda leaf: None if isinstance(leaf, kinds) else leaf, batch)

@@ -1,5 +1,7 @@
 """How data come to `fit`."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,22 +31,27 @@ def feed(x, y, validation_data, batch_size: int | None, options: dict) -> tuple:
     Returns:
         x and the validation data.
     """
-    batch_size = batch_size or _KERAS_BATCH_SIZE
     shuffle = options.get("shuffle", True)
     is_alone = y is None and all(options.get(name) is None for name in _OF_KERAS)
     is_usual = isinstance(shuffle, bool) and not options.get("validation_split")
     if isinstance(x, np.ndarray) and is_alone and is_usual:
         options.pop("shuffle", None)
         seed = int(fixed_seed(None)[0]) % 2**32
-        x = rows.dataset_of(x, batch_size, shuffle=shuffle, seed=seed)
+        size = batch_size or _keras_batch_size(x, options.get("steps_per_epoch"))
+        x = rows.dataset_of(x, size, shuffle=shuffle, seed=seed)
     if isinstance(validation_data, tuple) and len(validation_data) == 1:
         (array,) = validation_data
         if isinstance(array, np.ndarray):
             size = options.get("validation_batch_size") or batch_size
+            size = size or _keras_batch_size(array, options.get("validation_steps"))
             validation_data = rows.dataset_of(array, size)
     if isinstance(x, tf.data.Dataset) and options.get("steps_per_epoch") is None:
         options["steps_per_epoch"] = _num_batches(x)
     return x, validation_data
+
+
+def _keras_batch_size(array, steps):
+    return math.ceil(len(array) / steps) if steps else _KERAS_BATCH_SIZE
 
 
 def _num_batches(dataset):

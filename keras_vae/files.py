@@ -1,12 +1,21 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
+import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+_SECONDS_TO_SWEEP = 86_400  # nobody takes longer to write
+# Of Linux's fcntl.h and fs.h.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 @contextlib.contextmanager
@@ -14,7 +23,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary sibling of `path` to write, and moves it into place once that is done.
 
     Until then, and after any failure (a full disk, an error in the block, kill -9), whatever was at
-    `path` stays as it was. The name of the temporary starts with a dot, so globs pass it over.
+    `path` stays as it was. The name of the temporary starts with a dot, so globs pass it over; what
+    a kill -9 leaves of it is removed by a later write of `path`, a day after.
 
     Args:
         path: The file to create or to replace. Missing folders above it are created.
@@ -34,6 +44,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     temporary = _temporary_sibling(path)
     with _parents_of(path):
+        _sweep(path)
         try:
             yield temporary
             _sync(temporary)
@@ -48,9 +59,11 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
     """Yields a temporary sibling of the folder `path` to fill, and renames it once that is done.
 
     Every file in it is on the disk before the new name is, so a server that polls never sees half
-    of it. After any failure the temporary is gone and nothing else has changed. When an old folder
-    is replaced, it is renamed first and deleted last: a kill -9 between the two renames leaves it
-    beside, as `.NAME.XXXXXXXX.old`.
+    of it. After any failure the temporary is gone and nothing else has changed; what a kill -9
+    leaves of it is removed by a later write of `path`, a day after. When an old folder
+    is replaced, the two change places in one step, and then it is deleted. Where the system cannot
+    do that (it is not Linux, or the file system is of another kind), the old one is renamed first:
+    a kill -9 between the two renames leaves it beside, as `.NAME.XXXXXXXX.old`.
 
     Args:
         path: The folder to create. Missing folders above it are created.
@@ -74,6 +87,7 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
         raise FileExistsError(errno.EEXIST, "It exists already", str(path))
     temporary = _temporary_sibling(path)
     with _parents_of(path):
+        _sweep(path)
         try:
             temporary.mkdir()
             yield temporary
@@ -85,23 +99,75 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
         _sync(path.parent)
 
 
+def remove_directory(path: str | os.PathLike) -> None:
+    """Removes a folder, whole or not at all: it loses its name first.
+
+    Raises:
+        OSError: If it cannot be renamed; it is whole, then.
+    """
+    doomed = _temporary_sibling(Path(path))
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 def _rename(temporary, path, overwrite):
     if not overwrite or not path.exists():
-        # On Linux this fails if someone else has put a folder with content there meanwhile.
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # someone else was faster
+                raise FileExistsError(errno.EEXIST, "It exists already", str(path)) from error
+            raise
         return
-    old = temporary.with_suffix(".old")
-    path.rename(old)
     try:
+        _exchange(temporary, path)  # the old folder is now the temporary, which is removed
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
+            raise
+    old = temporary.with_suffix(".old")
+    try:
+        path.rename(old)
         temporary.rename(path)
     except BaseException:
-        old.rename(path)
+        if not path.exists() and old.exists():
+            old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _exchange(first, second):
+    """Lets two paths change names in one step. Python has no function for it.
+
+    Raises:
+        OSError: If that fails; its number is ENOSYS, EINVAL, EOPNOTSUPP or (of a container that
+            forbids what it does not know) EPERM where there is no way.
+    """
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    if not hasattr(library, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    paths = [os.fsencode(path) for path in (first, second)]
+    if library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(second))
+
+
 def _temporary_sibling(path):
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _sweep(path):
+    """Removes the temporaries of writes of `path` that were killed long ago."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    limit = time.time() - _SECONDS_TO_SWEEP
+    with contextlib.suppress(OSError):  # another process sweeps, too
+        for left in filter(lambda entry: pattern.fullmatch(entry.name), path.parent.iterdir()):
+            if max(entry.stat().st_mtime for entry in (left, *left.rglob("*"))) > limit:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

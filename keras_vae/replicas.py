@@ -7,6 +7,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_vae.executions import without_optionals
+
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """Returns a strategy by name.
@@ -93,7 +95,11 @@ def make_function(
         A function from an iterator to the means over all replicas so far, by name.
     """
     strategy = tf.distribute.get_strategy()
-    step = tf.autograph.experimental.do_not_convert(step)
+    step_of_batch = tf.autograph.experimental.do_not_convert(step)
+
+    @tf.autograph.experimental.do_not_convert
+    def step(batch):
+        return step_of_batch(without_optionals(batch))
 
     @tf.autograph.experimental.do_not_convert
     def take(batch):
@@ -150,9 +156,21 @@ def means_over_replicas(
 
 
 def share_of_batch(data) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
-    """Returns a replica's examples, their weights or `None`, and how many there are."""
+    """Returns a replica's examples, their weights or `None`, and how many there are.
+
+    Raises:
+        ValueError: If there is not one weight for each example.
+    """
     x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
     num_examples = tf.shape(x)[0]
+    if weight is not None:
+        weight = tf.convert_to_tensor(weight)
+        if weight.shape[1:].num_elements() not in (1, None):
+            raise ValueError(
+                "`sample_weight` should hold one number for each example, (batch,) or (batch, 1). "
+                f"Received: shape={weight.shape}."
+            )
+        weight = tf.reshape(weight, [-1])
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return x, weight, num_examples
     # A short last batch leaves replicas without examples, on which the convolutions of oneDNN and
@@ -160,7 +178,7 @@ def share_of_batch(data) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
     weight = tf.ones([num_examples]) if weight is None else weight
     missing = tf.cast(tf.equal(num_examples, 0), tf.int32)
     x = tf.pad(x, [[0, missing], *[[0, 0]] * (x.shape.rank - 1)])
-    return x, tf.pad(weight, [[0, missing], *[[0, 0]] * (weight.shape.rank - 1)]), num_examples
+    return x, tf.pad(weight, [[0, missing]]), num_examples
 
 
 def sum_over_replicas(values):

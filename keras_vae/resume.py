@@ -155,10 +155,11 @@ class ExactResume(keras.callbacks.Callback):
         self._epoch, self._last_saved, self._is_asked_to_stop = 0, 0, False
         self._strategy = self.model.distribute_strategy
         self._catch_sigterm()
-        if is_chief(self._strategy):
-            self.folder.tidy()
+        self._end_passing_over()  # where it was broken off
         checkpoint = self.folder.read()
         self._check_agreement(checkpoint)
+        if is_chief(self._strategy):
+            self.folder.tidy()
         if checkpoint is not None:
             self._restore(checkpoint)
         self.model._initial_epoch = self._epoch  # as Keras' own BackupAndRestore does
@@ -328,10 +329,15 @@ class ExactResume(keras.callbacks.Callback):
                 next(iterator, None)
             remaining -= steps
             if remaining <= 0:
-                self.model.train_function = train_function
+                self._end_passing_over()
             return logs
 
+        pass_over.in_place_of = train_function
         self.model.train_function = pass_over
+
+    def _end_passing_over(self):
+        function = self.model.train_function
+        self.model.train_function = getattr(function, "in_place_of", function)
 
     # SIGTERM
 
@@ -351,8 +357,10 @@ class ExactResume(keras.callbacks.Callback):
         if not has_workers(self._strategy):
             return self._is_asked_to_stop
         # All have to stop behind the same batch, whoever was asked to.
-        if batch is not None and (batch + 1) % _BATCHES_BETWEEN_AGREEMENTS:
-            return False
+        if batch is not None:
+            before = max(0, batch + 1 - self.model.steps_per_execution)
+            if (batch + 1) // _BATCHES_BETWEEN_AGREEMENTS == before // _BATCHES_BETWEEN_AGREEMENTS:
+                return False
         return sum_over_workers(self._strategy, int(self._is_asked_to_stop)) > 0
 
     def _stop(self):

@@ -21,14 +21,14 @@ _MENDS = (
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss or a gradient was NaN or infinite. The model's weights are those before that step."""
+    """A loss or a gradient was NaN or infinite. Trainable weights are those before that step."""
 
 
 @keras.saving.register_keras_serializable("keras_vae")
 class Guard:
     """Leaves steps out whose loss or gradient is not finite, and if wanted, those out of the line.
 
-    A step with a NaN or an infinity changes no weight: `fit` then raises a `NonFiniteError` that
+    A step with a NaN or an infinity trains no weight: `fit` then raises a `NonFiniteError` that
     names the step, the term of the loss, the latents and the weights concerned. A step whose
     gradient has a norm above `skip_norm` is left out and counted, and training goes on: large VAEs
     meet some, a few in 100,000 steps, that undo what they have learned.
@@ -132,10 +132,12 @@ class Guard:
         return tf.concat([head, _num_bad(of_latents, axis=0), of_weights], axis=0)
 
     def check(self, model) -> None:
-        """Raises a `NonFiniteError` if a step was not finite."""
+        """Raises a `NonFiniteError` if a step was not finite, and forgets it."""
         records = [r for r in _local_values(self._record) if r[0] >= 0]
         if not records:
             return
+        with model.distribute_strategy.scope():
+            self.reset()
         # One replica may have met what the others only heard of.
         record = max(records, key=lambda r: r[3:].sum())
         raise NonFiniteError(_describe(model, record))
@@ -230,8 +232,8 @@ def _describe(model, record):
         parts.append(f"the gradient of {_some(paths)}")
     return (
         f"Step {step:.0f} gave values that are NaN or infinite: {'; '.join(parts)}. The batch goes "
-        f"from {smallest:g} to {largest:g}. The step was left out: the weights are those before "
-        f"it, as are those of the last checkpoint. {_MENDS}"
+        f"from {smallest:g} to {largest:g}. The step was left out: the trainable weights are those "
+        f"before it, as are those of the last checkpoint. {_MENDS}"
     )
 
 

@@ -111,7 +111,7 @@ def _listens(callback):
         return False  # Keras' ModelCheckpoint, BackupAndRestore and TensorBoard, as they are set
     kind = type(callback)
     return getattr(callback, "listens_to_steps", True) and any(
-        getattr(kind, name) is not getattr(keras.callbacks.Callback, name)
+        getattr(kind, name) is not getattr(keras.callbacks.Callback, name) or name in vars(callback)
         for name in ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     )
 

@@ -15,27 +15,19 @@ from keras_vae.distributions import (
     Prior,
     StandardNormal,
 )
-from keras_vae.executions import in_one_loop
-from keras_vae.feeding import feed
 from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
-from keras_vae.optimizers import Adam
 from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
-from keras_vae.replicas import (
-    make_function,
-    means_over_replicas,
-    share_of_batch,
-    sum_over_replicas,
-)
+from keras_vae.replicas import share_of_batch, sum_over_replicas
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
-from keras_vae.stability import CheckGuard, Guard, add_up, clip, clips, share
-from keras_vae.tuning import picked_steps_per_execution, picks_xla, say
+from keras_vae.stability import add_up, clip, clips, share
+from keras_vae.trainer import Trainer
 
 tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable("keras_vae")
-class VAE(keras.Model):
+class VAE(Trainer):
     """A variational autoencoder: encoder, decoder, and four parts that can each be swapped.
 
     An encoder maps x to the parameters of a posterior q(z given x), a decoder maps z to those of a
@@ -109,12 +101,7 @@ class VAE(keras.Model):
         check_parts(self)
         if not self.likelihood.built:
             self.likelihood.build(self.event_shape)
-        self.guard = None
         self.seed_generator = keras.random.SeedGenerator()
-        self._running_means = [
-            keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
-        ]
-        self._evaluate_means = tf.function(self._means)
         self._evaluate_elbo = tf.function(self._elbo, reduce_retracing=True)
         self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
         self.build((None, *self.event_shape))
@@ -237,86 +224,13 @@ class VAE(keras.Model):
         posterior = self._encode(x, training)
         return self._decode(posterior.mean(), training).mean()
 
-    def compile(
-        self,
-        optimizer="adam",
-        *,
-        guard: Guard | None = None,
-        jit_compile: bool | str = "auto",
-        steps_per_execution: int | str = "auto",
-        **kwargs,
-    ) -> None:
-        """Configures training, as in Keras, but for the loss: the objective is the loss.
-
-        What is "auto" is picked by device, networks and batch size, and `fit` says in one line of
-        the log what it was; results do not depend on it, but for rounding. Precision is what the
-        networks were built with: `dtype="auto"` in a variant's constructor picks it by device.
-
-        Args:
-            optimizer: Any Keras optimizer; "adam" is `keras_vae.optimizers.Adam`.
-            guard: Leaves out steps that are not finite, or out of the line.
-            jit_compile: Whether to compile with XLA. "auto": on a single GPU or TPU.
-            steps_per_execution: Optimizer steps per call of the compiled function, behind which
-                callbacks hear of a batch. "auto": a tenth of a second's worth on a CPU, at most 32;
-                1 if a callback given to `fit` listens to batches, and does not say by an attribute
-                `listens_to_steps = False` that it can do with fewer.
-            **kwargs: `run_eagerly`, `auto_scale_loss`.
-
-        Raises:
-            ValueError: If a loss or metrics are given.
-        """
-        for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
-            if kwargs.get(argument) is not None:
-                raise ValueError(
-                    "A VAE is trained on its objective and reports loss, elbo, reconstruction and "
-                    f"kl by itself: leave `{argument}` out, and choose the objective when you "
-                    f"construct it. Received: {argument}={kwargs[argument]!r}."
-                )
-        self._asked = {"jit_compile": jit_compile, "steps_per_execution": steps_per_execution}
-        if jit_compile == "auto":
-            jit_compile = picks_xla(self.distribute_strategy) and not kwargs.get("run_eagerly")
-        super().compile(
-            optimizer=Adam() if optimizer == "adam" else optimizer,
-            jit_compile=jit_compile,
-            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
-            **kwargs,
-        )
-        self.guard = guard
-        if guard is not None:
-            with self.distribute_strategy.scope():
-                guard.build(self)
-
-    def get_compile_config(self) -> dict:
-        """Returns the arguments of `compile`, serialized."""
-        config = super().get_compile_config()
-        if config:
-            self._build_optimizer()  # a saved model has its state, trained already or not
-            config |= self._asked
-        if config and self.guard is not None:
-            config["guard"] = keras.saving.serialize_keras_object(self.guard)
-        return config
-
-    def compile_from_config(self, config: dict) -> None:
-        """Compiles as a saved model was compiled."""
-        given = keras.saving.deserialize_keras_object(config)
-        self.compile(**{key: value for key, value in given.items() if value is not None})
-        self._build_optimizer()
-
-    def save_weights(self, *args, **kwargs) -> None:
-        """Saves the weights, and the optimizer's state if the model is compiled; as in Keras."""
-        self._build_optimizer()
-        super().save_weights(*args, **kwargs)
-
-    def load_weights(self, *args, **kwargs) -> None:
-        """Loads what `save_weights` saved, or a `.keras` file holds; as in Keras."""
-        self._build_optimizer()
-        super().load_weights(*args, **kwargs)
-
     def freeze(self, *networks: str) -> None:
         """Leaves networks as they are in all training to come, and trains the others.
 
         A model that is compiled is compiled anew, with the optimizer's state at its start. Single
         layers are frozen as in Keras: by their `trainable`, before `compile`.
+
+        A `.keras` file of a compiled model keeps what is frozen.
 
         Args:
             *networks: "encoder", "decoder", or none to train both again.
@@ -334,69 +248,10 @@ class VAE(keras.Model):
         if self.compiled:
             self.compile_from_config(self.get_compile_config())
 
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """The running means of loss, elbo, reconstruction and kl, in nats per example."""
-        return self._running_means
-
-    def fit(self, x=None, y=None, *args, callbacks=None, validation_data=None, **kwargs):
-        """Trains as `keras.Model.fit` does, once the data has been checked."""
-        batch_size = args[0] if args else kwargs.get("batch_size")
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
-        for callback in getattr(callbacks, "callbacks", callbacks):
-            self._set_direction(callback)
-        if self.guard is not None:
-            callbacks = _with_first(CheckGuard(), callbacks, self)
-        if self.compiled and self._asked["steps_per_execution"] == "auto":
-            limits = [kwargs.get(name) for name in ("steps_per_epoch", "validation_steps")]
-            self._take_steps(picked_steps_per_execution(self, x, batch_size, callbacks, limits))
-        validation_data, x = self._checked_pair(validation_data), self._checked(x)
-        y = _labels(y, kwargs.get("sample_weight"))
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            x, validation_data = feed(x, y, validation_data, batch_size, kwargs)
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
-        kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
-        return super().fit(x, y, *args, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
-        y = _labels(y, kwargs.get("sample_weight"))
-        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its own
-            x = self._checked(x)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        """Reconstructs as `keras.Model.predict` does, once the data has been checked."""
-        return super().predict(self._checked(x), *args, **kwargs)
-
     def export(self, *args, **kwargs):
         """Exports as `keras.Model.export` does: from data to reconstructions."""
         self(tf.zeros((1, *self.event_shape)))  # Keras exports only what has been called.
         return super().export(*args, **kwargs)
-
-    def get_metrics_result(self):
-        """Returns the running means over all replicas."""
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            return super().get_metrics_result()
-        with self.distribute_strategy.scope():
-            return self._evaluate_means()
-
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            self._build_optimizer()
-            super().make_train_function(force=True)
-            self.train_function = self._in_steps(
-                self.train_function, self.train_step, self._backward, self._apply
-            )
-        return self.train_function
-
-    def make_test_function(self, force=False):
-        if self.test_function is None or force:
-            super().make_test_function(force=True)
-            self.test_function = self._in_steps(self.test_function, self.test_step, self.test_step)
-        return self.test_function
 
     def train_step(self, data):
         """Takes one optimizer step on a batch; returns the running means."""
@@ -488,55 +343,10 @@ class VAE(keras.Model):
         return is_good, gradients
 
     def _apply(self, gradients):
-        if self.guard or clips(self.optimizer):
+        is_one = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if not is_one and (self.guard or clips(self.optimizer)):
             gradients = share(clip(self.optimizer, gradients))
         self.optimizer.apply(gradients, self.trainable_weights)
-
-    def _track(self, losses, sample_weight):
-        values = (losses.loss, losses.elbo, losses.reconstruction, losses.kl)
-        for tracker, value in zip(self._running_means, values, strict=True):
-            tracker.update_state(value, sample_weight)
-
-    def _results(self):
-        return {tracker.name: tracker.result() for tracker in self._running_means}
-
-    def _means(self):
-        return means_over_replicas(self.distribute_strategy, self._running_means)
-
-    def _in_steps(self, keras_function, step, step_on_replicas, apply=None):
-        strategy, num_steps = self.distribute_strategy, self.steps_per_execution
-        if strategy.num_replicas_in_sync > 1:
-            options = {"num_steps": num_steps, "run_eagerly": self.run_eagerly}
-            with strategy.scope():
-                return make_function(step_on_replicas, apply, metrics=self.metrics, **options)
-        if num_steps == 1 or self.run_eagerly:
-            return keras_function
-        options = {"num_steps": num_steps, "jit_compile": self.jit_compile}
-        return in_one_loop(keras_function, step, **options)
-
-    def _build_optimizer(self):
-        # Not yet in `compile`: whoever loads a model to use it waits for no variables of Adam.
-        if self.compiled and not self.optimizer.built:
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
-
-    def _take_steps(self, number):
-        if self.steps_per_execution != number:
-            self.steps_per_execution = number
-            self.train_function = self.test_function = self.predict_function = None
-        say(self)
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Nothing is left to build, and Keras would look at the first batch by adding up what the
-        # replicas have of it, which fails if their shares differ.
-        pass
-
-    def _set_direction(self, callback):
-        # Keras knows which way is better only for the metrics given to `compile`.
-        name = str(getattr(callback, "monitor", None)).removeprefix("val_")
-        is_ours = name in [tracker.name for tracker in self._running_means]
-        if is_ours and getattr(callback, "mode", None) == "auto":
-            callback.mode = "max" if name == "elbo" else "min"
 
     def _score(self, function, x, num_samples, seed):
         return over_examples(function, self._prepare(x), num_samples, fixed_seed(seed))
@@ -555,26 +365,6 @@ class VAE(keras.Model):
 
     def _checked(self, x):
         return check_data(x, self.event_shape, self.likelihood.support)
-
-    def _checked_pair(self, data):
-        """Returns validation data checked: a dataset, or a tuple of which the first is checked."""
-        if data is None or isinstance(data, tf.data.Dataset):
-            return self._checked(data)
-        first, *others = data if isinstance(data, list | tuple) else [data]
-        return (self._checked(first), *others)
-
-
-def _labels(y, sample_weight):
-    # Keras drops weights that come without labels, so they stand in for some.
-    return sample_weight if y is None else y
-
-
-def _with_first(callback, callbacks, model):
-    if not isinstance(callbacks, keras.callbacks.CallbackList):
-        return [callback, *callbacks]
-    callback.set_model(model)
-    callbacks.callbacks.insert(0, callback)
-    return callbacks
 
 
 def _weighted(values, sample_weight):

@@ -79,6 +79,22 @@ def test_evaluate_puts_the_weights_back(make_vae, images):
     assert with_averages != vae.evaluate(images, verbose=0, return_dict=True)["kl"]
 
 
+def test_weights_survive_a_validation_that_is_broken_off(make_vae, images):
+    class Interrupt(keras.callbacks.Callback):
+        def on_test_end(self, logs=None):
+            raise KeyboardInterrupt
+
+    vae, averages = compiled(make_vae), EvaluateAverages()
+    vae.train_on_batch(images)
+    vae.train_on_batch(images)
+    before = [weight.numpy() for weight in vae.trainable_weights]
+    with pytest.raises(KeyboardInterrupt):
+        vae.evaluate(images, verbose=0, callbacks=[Interrupt(), averages])
+    averages.on_train_begin()
+    for one, other in zip(before, vae.trainable_weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_an_optimizer_without_averages_is_refused(make_vae, images):
     vae = make_vae()
     vae.compile("adam")

@@ -1,6 +1,9 @@
 """A folder of checkpoints: what is written can be read, and what is damaged is passed over."""
 
+import errno
 import logging
+import os
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -58,6 +61,33 @@ def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, caplog, damage):
     assert "checkpoint-000000000002.npz cannot be read" in caplog.text
     folder.tidy()
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".npz", ".unreadable"]
+
+
+def test_if_none_can_be_read_all_stay(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    paths = [folder.write(checkpoint(number)) for number in (1, 2)]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="None of the 2 checkpoints"):
+        folder.read()
+    folder.tidy()
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_a_disk_that_does_not_answer_makes_no_checkpoint_unreadable(tmp_path, monkeypatch):
+    folder = CheckpointFolder(tmp_path)
+    paths = [folder.write(checkpoint(number)) for number in (1, 2)]
+    usual = Path.open
+
+    def stale(path, *arguments):
+        if path == paths[1]:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return usual(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", stale)
+    assert folder.read().number == 1
+    folder.tidy()
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
 def test_a_flipped_bit_anywhere_in_the_archive_is_passed_over_or_does_no_harm(tmp_path):

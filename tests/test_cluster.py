@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 from keras_vae.cli import main
-from keras_vae.cluster import ClusterJob, kubeflow_manifest, slurm_script
+from keras_vae.cluster import ClusterJob, kubeflow_manifest, slurm_script, write_cluster_config
 
 JOB = ClusterJob("/shared/recipe.toml", "/shared/it's a model", workers=3, gpus=2, hours=1.5)
 SHIPPED = Path(__file__).parents[1] / "docs" / "distributed"
@@ -79,6 +79,16 @@ def test_the_files_of_the_docs_are_what_the_command_writes(tmp_path):
     assert result.exit_code == 0, result.output
     for name in ("tfjob.yaml", "train.sbatch"):
         assert (tmp_path / name).read_text() == (SHIPPED / name).read_text()
+
+
+def test_files_that_are_there_are_replaced_only_on_demand(tmp_path):
+    (tmp_path / "train.sbatch").write_text("mine")
+    with pytest.raises(FileExistsError, match="train.sbatch"):
+        write_cluster_config(JOB, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.sbatch"]
+    assert (tmp_path / "train.sbatch").read_text() == "mine"
+    write_cluster_config(JOB, tmp_path, overwrite=True)
+    assert (tmp_path / "train.sbatch").read_text() != "mine"
 
 
 @pytest.mark.parametrize(

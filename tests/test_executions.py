@@ -94,3 +94,18 @@ def test_data_from_python_train_alike(make_noiseless_vae, images):
     assert int(got.step) == 4
     for weight, other in zip(got.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rest", [(None,), (None, None), (None, np.full(16, 2.0, np.float32))])
+def test_what_a_generator_leaves_out_is_left_out(make_noiseless_vae, images, rest):
+    weights = []
+    for steps in (1, 2):
+        keras.utils.set_random_seed(0)
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.02), steps_per_execution=steps)
+        batches = ((half, *rest) for half in (images[:16], images[16:]))
+        vae.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
+        assert int(vae.step) == 2
+        weights.append(vae.get_weights())
+    for weight, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-6)

@@ -54,6 +54,15 @@ def test_validation_arrays_become_batches_in_order():
         np.testing.assert_array_equal(order_of(dataset), np.arange(50))
 
 
+def test_steps_without_a_batch_size_share_out_the_examples_as_in_keras():
+    rows = np.arange(50.0)[:, None]
+    options = {"steps_per_epoch": 4, "validation_steps": 3}
+    x, validation_data, left = fed(rows, validation_data=(rows,), shuffle=False, **options)
+    assert [len(batch) for batch in x] == [13, 13, 13, 11]
+    assert [len(batch) for batch in validation_data] == [17, 17, 16]
+    assert left == options
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -30,6 +30,7 @@ CHAIN = (
     "scoring",
     "stability",
     "tuning",
+    "trainer",
     "vae",
     "models",
 )

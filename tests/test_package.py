@@ -37,9 +37,19 @@ def test_an_unknown_name_is_no_attribute():
         keras_vae.nonsense  # noqa: B018
 
 
+def test_the_hooks_are_on_everything_that_the_variants_need(run_python):
+    program = """
+import sys, keras_vae.models
+rooms = {name.split(".")[1] for name in sys.modules if name.startswith("keras_vae.")}
+print(*sorted(rooms - {"models", *keras_vae._VARIANTS_NEED}), "and", len(rooms) > 10)
+"""
+    assert run_python(program) == "and True\n"
+
+
 @pytest.mark.parametrize(
     "first",
     [
+        "import keras_vae.trainer",
         "import keras_vae",
         "import keras, keras_vae",
         "import keras_vae, tensorflow",

@@ -186,6 +186,53 @@ def test_other_callbacks_are_refused(make_vae, tmp_path):
             fit(make_vae, tmp_path, callbacks=stateful, stateful=stateful)
 
 
+def test_training_does_not_start_afresh_where_no_checkpoint_can_be_read(make_vae, tmp_path):
+    fit(make_vae, tmp_path, epochs=2)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-30])
+    left = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="None of the 2 checkpoints"):
+        fit(make_vae, tmp_path, epochs=2)
+    assert sorted(tmp_path.iterdir()) == left
+
+
+def test_a_model_trains_again_after_an_interruption_while_batches_are_passed_over(
+    make_vae, tmp_path
+):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_vae, tmp_path, callbacks=[CrashAt(5)], every_steps=2)
+    vae = make_vae(hidden_units=(8,))
+    vae.compile(keras.optimizers.Adam(0.01), steps_per_execution=1)
+    x = np.zeros((32, 8, 8, 1), np.float32)
+    options = {"batch_size": 4, "epochs": 1, "verbose": 0}
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(x, **options, callbacks=[Interrupt(), ExactResume(tmp_path)])
+    vae.fit(x, **options, callbacks=[ExactResume(tmp_path / "new")])
+    assert int(vae.step) == 4 + 8
+
+
+@pytest.mark.parametrize(
+    ("steps_per_execution", "agreed"), [(1, [10, 20]), (4, [12, 20]), (32, [32, 64, 96])]
+)
+def test_workers_agree_behind_every_tenth_batch_or_the_next_execution(
+    make_vae, tmp_path, monkeypatch, steps_per_execution, agreed
+):
+    resume = ExactResume(tmp_path)
+    vae = make_vae()
+    vae.compile(steps_per_execution=steps_per_execution)
+    resume.set_model(vae)
+    resume._strategy, resume._is_asked_to_stop, asked = tf.distribute.get_strategy(), False, []
+    monkeypatch.setattr("keras_vae.resume.has_workers", lambda _: True)
+    monkeypatch.setattr("keras_vae.resume.sum_over_workers", lambda *_: asked.append(done) or 0)
+    for done in range(steps_per_execution, max(agreed) + 1, steps_per_execution):
+        resume._should_stop(done - 1)
+    assert asked == agreed
+
+
 def test_the_next_training_starts_at_its_beginning(make_vae, tmp_path):
     fit(make_vae, tmp_path, epochs=1)
     vae = make_vae(hidden_units=(8,))

@@ -100,6 +100,32 @@ def test_steps_out_of_the_line_are_left_out(make_noiseless_vae, images, strategy
 @pytest.mark.parametrize(
     "clipping", [{"global_clipnorm": 0.5}, {"clipnorm": 0.2}, {"clipvalue": 0.01}]
 )
+def test_clipping_is_of_accumulated_gradients_as_in_keras(make_noiseless_vae, images, clipping):
+    options = {"gradient_accumulation_steps": 2, **clipping}
+    vae = compiled(make_noiseless_vae, optimizer=keras.optimizers.SGD(1.0, **options))
+    before = [keras.Variable(weight) for weight in trained(vae)]
+    gradients = []
+    for x in (images[:4], 3.0 * images[4:8]):
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(vae.elbo(x, seed=0))
+        gradients.append(tape.gradient(loss, [w.value for w in vae.trainable_weights]))
+    keras_alone = keras.optimizers.SGD(1.0, **options)
+    for each in gradients:
+        keras_alone.apply_gradients(zip(each, before, strict=True))
+    fit(vae, np.concatenate([images[:4], 3.0 * images[4:8]]))
+    for one, other in zip(trained(vae), before, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
+def test_clipping_accumulated_gradients_on_two_replicas_is_refused(make_vae):
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2, clipnorm=1.0)
+    with pytest.raises(ValueError, match="Received: gradient_accumulation_steps=2"):
+        compiled(make_vae, strategy=mirrored(), optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    "clipping", [{"global_clipnorm": 0.5}, {"clipnorm": 0.2}, {"clipvalue": 0.01}]
+)
 def test_two_replicas_clip_as_one_does(make_noiseless_vae, images, clipping):
     weights = []
     for strategy in (one_replica(), mirrored()):
@@ -155,6 +181,19 @@ def test_training_goes_on_once_the_bad_batch_is_gone(make_vae, images, strategy)
     before = trained(vae)
     fit(vae, images[:8])
     assert all(np.any(old != new) for old, new in zip(before, trained(vae), strict=True))
+
+
+def test_single_batches_tell_of_a_bad_one_and_go_on(make_vae, images):
+    vae = compiled(make_vae, guard=Guard())
+    before = trained(vae)
+    with pytest.raises(NonFiniteError, match="Step 0 gave"):
+        vae.train_on_batch(with_a_bad_example(images, row=2)[:4])
+    for one, other in zip(before, trained(vae), strict=True):
+        np.testing.assert_array_equal(one, other)
+    vae.train_on_batch(images[:4])
+    assert any(
+        not np.array_equal(one, other) for one, other in zip(before, trained(vae), strict=True)
+    )
 
 
 def test_a_guard_that_sees_nothing_changes_nothing(make_vae, images):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_vae import BetaVAE, ConvVAE, DenseVAE, data, tuning
 from keras_vae.objectives import IWAE
+from keras_vae.stability import Guard
 from keras_vae.tuning import picked_dtype, picked_steps_per_execution
 
 
@@ -72,6 +73,8 @@ class PatientListener(Listener):
         (Listener, True),
         (lambda: keras.callbacks.ModelCheckpoint("x.weights.h5", save_freq=5), True),
         (lambda: keras.callbacks.TensorBoard(update_freq="batch"), True),
+        (lambda: keras.callbacks.LambdaCallback(on_train_batch_end=print), True),
+        (lambda: keras.callbacks.LambdaCallback(on_epoch_end=print), False),
         (PatientListener, False),
         (lambda: keras.callbacks.ModelCheckpoint("x.keras"), False),
         (lambda: keras.callbacks.TensorBoard(), False),
@@ -114,6 +117,48 @@ def test_as_many_steps_are_taken_as_fit_is_told(make_vae, images):
     batches = tf.data.Dataset.from_tensor_slices(images).batch(4).repeat()
     vae.fit(batches, epochs=2, steps_per_epoch=6, verbose=0)
     assert int(vae.step) == 12
+
+
+def test_as_many_steps_are_taken_as_evaluate_and_predict_are_told(make_vae, images):
+    vae = make_vae()
+    vae.compile()
+    vae.fit(images, batch_size=4, verbose=0)
+    assert vae.steps_per_execution > 8
+    endless = tf.data.Dataset.from_tensor_slices(images).batch(4).repeat()
+    assert len(vae.predict(endless, steps=3, verbose=0)) == 12
+    logs = vae.evaluate(endless, steps=3, verbose=0)
+    assert int(vae.metrics[0].count) == 12
+    assert len(logs) == 4
+    picked_by_fit, function = vae.steps_per_execution, vae.test_function
+    assert len(vae.predict(images, batch_size=4, verbose=0)) == 32
+    vae.evaluate(images, batch_size=4, verbose=0)
+    assert int(vae.metrics[0].count) == 32
+    assert vae.steps_per_execution == picked_by_fit
+    assert vae.test_function is function or function is None
+
+
+def test_predict_is_traced_once_for_all_calls(make_vae, images):
+    vae = make_vae()
+    vae.compile()
+    vae.fit(images, batch_size=4, verbose=0)
+    vae.predict(images, batch_size=4, verbose=0)
+    function = vae.predict_function
+    vae.predict(images[:12], batch_size=4, verbose=0)
+    assert vae.predict_function is function
+
+
+def test_a_list_of_callbacks_of_keras_own_is_taken(make_vae, images):
+    vae = make_vae()
+    vae.compile(guard=Guard())
+    heard = []
+    listener = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: heard.append(batch)
+    )
+    callbacks = keras.callbacks.CallbackList([listener], model=vae, add_history=True)
+    for _ in range(2):
+        vae.fit(images, batch_size=8, callbacks=callbacks, verbose=0)
+    assert heard == [0, 1, 2, 3] * 2
+    assert [type(each).__name__ for each in callbacks.callbacks].count("CheckGuard") == 1
 
 
 def test_fit_picks_anew_for_other_data_and_keeps_what_it_is_told(make_vae, images):

@@ -14,7 +14,7 @@ _PICTURES = {
     "grid.png": "The plane of the two latents, at the quantiles of the prior, decoded.",
 }
 _PREPROCESSING = {
-    "none": "intensities from 0 to 1.",
+    "none": "pixels from 0 to 1, as they come.",
     "fixed": "intensities from 0 to 1, each pixel rounded at random once and for all.",
     "dynamic": "intensities from 0 to 1, each pixel drawn from Bernoulli(intensity) in each epoch.",
 }
@@ -71,7 +71,7 @@ keras_vae.export.to_onnx(vae, "decoder.onnx", part="decoder")
 ```
 
 Meant as a baseline to compare with, a start for fine-tuning, and an example of export and serving.
-`keras_vae.zoo.load("{recipe.name}", latent_dim=8)` keeps every layer that still fits."""
+`keras_vae.zoo.load("{recipe.name}", latent_dim=4)` keeps every layer that still fits."""
 
 
 def _data(recipe, about):
@@ -215,7 +215,7 @@ def _comparisons(recipe, results):
 
 Trained and measured by the same protocol, but for what is named.
 
-| | what differs | epochs | -ELBO | NLL (importance samples) | active units |
+| | what differs | weights of epoch | -ELBO | NLL (importance samples) | active units |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}"""
 

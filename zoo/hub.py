@@ -84,9 +84,9 @@ def fetch(address: str) -> Path:
 def push(folder: str | Path, address: str, *, private: bool = False) -> str:
     """Uploads a model folder to the hub, in one commit, and returns the address that pins it.
 
-    Every file is checked against its sha256 first, and nothing but the files of a model folder is
-    uploaded. The repository is created if it is not there. The token is that of `hf auth login`, or
-    of the environment variable `HF_TOKEN`.
+    Every file that results.json lists is checked against its sha256 first, and nothing but the
+    files of a model folder is uploaded. The repository is created if it is not there. The token is
+    that of `hf auth login`, or of the environment variable `HF_TOKEN`.
 
     Args:
         folder: A model folder, or the name of a shipped model.

@@ -23,17 +23,24 @@ def find(name: str | Path) -> Path:
     """Returns the folder of a model.
 
     Args:
-        name: Name of a shipped model, path of a model folder, or address on the Hugging Face Hub.
+        name: Name of a shipped model, path of a model folder, or address on the Hugging Face Hub. A
+            `Path` is never a name.
 
     Raises:
-        ValueError: If there is no such model; the message names the near ones.
+        ValueError: If there is no such model; the message names the near ones. Or if a name is that
+            of a shipped model and of a folder here.
     """
     if str(name).startswith("hf://"):
         from keras_vae.zoo import hub
 
         return hub.fetch(str(name))
     path = Path(name)
-    if str(name) in shipped_names():
+    if isinstance(name, str) and name in shipped_names():
+        if (path / "recipe.toml").is_file() and path.resolve() != (_SHIPPED / name).resolve():
+            raise ValueError(
+                f"{name!r} is a shipped model, and there is a model folder of that name here: "
+                f"write './{name}' for the folder, or rename it."
+            )
         return _SHIPPED / name
     if (path / "recipe.toml").is_file():
         return path
@@ -66,13 +73,16 @@ def read_results(folder: Path) -> dict:
     """Returns what results.json says.
 
     Raises:
-        ValueError: If the file is missing or no JSON.
+        ValueError: If the file is missing, no JSON, or does not list the files.
     """
     path = folder / "results.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(results, dict) or not isinstance(results.get("files"), dict):
+        raise ValueError(f"{path} should be a table with the sha256 of each of the `files`.")
+    return results
 
 
 def sha256(path: Path) -> str:
@@ -87,7 +97,7 @@ def check_files(folder: Path, names: Iterable[str]) -> None:
     Raises:
         ValueError: If a file is missing, not listed, or not what it was when it was written.
     """
-    expected = read_results(folder).get("files", {})
+    expected = read_results(folder)["files"]
     for name in names:
         path = folder / name
         if not path.is_file():

@@ -6,7 +6,6 @@ import datetime
 import logging
 import os
 import platform
-import shutil
 import tempfile
 import time
 from importlib.metadata import version
@@ -17,7 +16,7 @@ import tensorflow as tf
 
 from keras_vae import data, replicas, zoo
 from keras_vae.averages import EvaluateAverages
-from keras_vae.files import atomic_file
+from keras_vae.files import atomic_file, remove_directory
 from keras_vae.optimizers import Adam
 from keras_vae.resume import ExactResume, WorkerLost
 from keras_vae.stability import Guard
@@ -28,6 +27,7 @@ from keras_vae.zoo.recipe import Recipe, read_recipe
 
 _NUM_EXAMPLES = 12
 _BEST = "best.weights.h5"
+_JUST_WRITTEN = "best.draft.weights.h5"
 
 _logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def train(
     results = {"training": facts, **measured}
     examples = test[:_NUM_EXAMPLES]
     write_folder(folder, model, recipe, results, examples=examples, overwrite=overwrite)
-    shutil.rmtree(work)
+    remove_directory(work)
     return folder
 
 
@@ -155,7 +155,7 @@ def _fit(recipe, work, initial, images, total, validation, strategy, *, every_st
     with tempfile.TemporaryDirectory() as scratch:
         best = (work if is_chief else Path(scratch)) / _BEST
         callbacks = _callbacks(best, training)
-        stateful = [c for c in callbacks if not isinstance(c, EvaluateAverages)]
+        stateful = [c for c in callbacks if not isinstance(c, EvaluateAverages | _IntoPlace)]
         resume = ExactResume(
             work / "checkpoints", epoch=epoch, every_steps=every_steps, callbacks=stateful
         )
@@ -239,17 +239,32 @@ def _callbacks(best, training):
     if training.patience is not None:
         callbacks += [
             keras.callbacks.ModelCheckpoint(
-                best,
+                best.with_name(_JUST_WRITTEN),
                 monitor="val_elbo",
                 mode="max",
                 save_best_only=True,
                 save_weights_only=True,
             ),
+            _IntoPlace(best),
             keras.callbacks.EarlyStopping("val_elbo", mode="max", patience=training.patience),
         ]
     if training.average_momentum is not None:
         callbacks.append(EvaluateAverages())
     return callbacks
+
+
+class _IntoPlace(keras.callbacks.Callback):
+    """Moves weights that Keras has just written to where the best ones are, once on the disk."""
+
+    def __init__(self, best):
+        super().__init__()
+        self.best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        written = self.best.with_name(_JUST_WRITTEN)
+        if written.exists():
+            with atomic_file(self.best) as draft:
+                written.rename(draft)
 
 
 class _Clock(keras.callbacks.Callback):

@@ -28,13 +28,13 @@ def fit_inputs(
             f"server says. Received: {', '.join(sorted(inputs)) or 'none'}."
         )
     tensors = {
-        key: _tensor(f"`{key}` of `{signature}`", inputs[key], info)
+        key: _tensor(f"`{key}` of `{signature}`", inputs[key], info, is_image=key != "z")
         for key, info in expected.inputs.items()
     }
     return expected, tensors
 
 
-def _tensor(name, value, info):
+def _tensor(name, value, info, *, is_image):
     """Returns the value as an array of the dtype and shape that the server wants, or refuses."""
     is_bytes = info.dtype == object
     value = np.asarray(value, object if is_bytes else None)
@@ -47,7 +47,10 @@ def _tensor(name, value, info):
         if not all(isinstance(item, bytes) for item in value.flat):
             raise ValueError(f"{wanted}, as the server says. Received: other values than bytes.")
         return value
-    if value.dtype.kind == "u" and info.dtype.kind == "f":
+    is_pixels = value.dtype.kind == "u" or (
+        is_image and value.dtype.kind == "i" and value.max(initial=0) > 1
+    )
+    if info.dtype.kind == "f" and is_pixels:
         raise ValueError(
             f"{wanted}, as the server says. Received: {value.dtype}. "
             "Scale it: `images.astype('float32') / 255`."

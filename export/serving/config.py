@@ -197,8 +197,7 @@ def write_serving_config(
         for name, text in texts.items():
             with atomic_file(folder / name) as draft:
                 draft.write_text(text, encoding="utf-8")
-        if batching is None:
-            (folder / "config" / "batching.config").unlink(missing_ok=True)
+        # A batching.config that is there stays: a server that runs may have been started with it.
         return folder
     if folder.exists():
         raise FileExistsError(

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from keras_vae import anomaly, metrics, plots, zoo
-from keras_vae.distributions import Bernoulli
 from keras_vae.plots.canvas import SMALL_SIZE, tile
 from keras_vae.plots.latents import slerp
 from keras_vae.zoo.evaluation import held_out
@@ -68,9 +67,9 @@ class Scene:
                 return cls(model, examples, f"test images of {recipe.data.name}")
             except (ImportError, RuntimeError) as error:
                 _logger.warning("Exploring with samples in place of test images: %s", error)
-        samples = model.sample(NUM_EXAMPLES, seed=0).numpy()
-        if isinstance(model.likelihood, Bernoulli):
-            samples = np.random.default_rng(0).binomial(1, samples).astype(np.float32)
+        # Not their means, which lack the noise that data have.
+        z = model.prior.distribution().sample(NUM_EXAMPLES, seed=(0, 0))
+        samples = model.decode(z).sample(seed=(0, 1)).numpy()
         return cls(model, samples, "samples of the model")
 
     def samples(self, number: int, seed: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_vae import anomaly, plots
+from keras_vae.distributions import Bernoulli
 from keras_vae.report.diagnosis import Detection
 from keras_vae.report.study import Study
 
@@ -177,11 +178,13 @@ def _map_of_codes(study):
 
 
 def _samples(study):
-    """Returns samples as data: drawn as the test images were, where those are binary."""
-    means = study.model.sample(min(1000, len(study.images)), seed=1).numpy()
-    if not np.isin(study.images[:100], (0.0, 1.0)).all():
-        return means
-    return np.random.default_rng(1).binomial(1, np.clip(means, 0.0, 1.0)).astype(np.float32)
+    """Returns samples with noise as data have it, but means where a Bernoulli has grey data."""
+    number = min(1000, len(study.images))
+    is_binary = np.isin(study.images[:100], (0.0, 1.0)).all()
+    if isinstance(study.model.likelihood, Bernoulli) and not is_binary:
+        return study.model.sample(number, seed=1).numpy()
+    z = study.model.prior.distribution().sample(number, seed=(1, 0))
+    return study.model.decode(z).sample(seed=(1, 1)).numpy()
 
 
 def _score(study, images):

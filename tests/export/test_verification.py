@@ -18,6 +18,7 @@ from keras_vae import VAE
 from keras_vae.distributions import FixedScaleNormal
 from keras_vae.export import (
     ExportError,
+    carried,
     find_exports,
     fresh_process,
     runtimes,
@@ -202,7 +203,7 @@ def test_the_process_that_proves_has_nothing_of_keras_vae(exported, tmp_path):
     assert {"serving_default", "reconstruct", "score"} <= set(offered)
 
 
-def test_warm_up_records_are_requests_for_every_signature(dense, tmp_path):
+def test_warm_up_records_are_requests_for_every_signature_that_takes_batches(dense, tmp_path):
     prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     path = to_saved_model(dense, tmp_path / "digits", "vae")
     records = tf.data.TFRecordDataset(str(path / runtimes.WARM_UP)).as_numpy_iterator()
@@ -211,10 +212,10 @@ def test_warm_up_records_are_requests_for_every_signature(dense, tmp_path):
     assert {request.model_spec.name for request in requests} == {"digits"}
     sizes = {}
     for request in requests:
-        arrays = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-        size = arrays.get("num_samples", next(iter(arrays.values())).shape[:1])
-        sizes.setdefault(request.model_spec.signature_name, []).append(int(np.squeeze(size)))
-    signatures = set(tf.saved_model.load(path).signatures)
+        (size,) = {tf.make_ndarray(value).shape[0] for value in request.inputs.values()}
+        sizes.setdefault(request.model_spec.signature_name, []).append(size)
+    # A server that joins requests refuses `sample`, and a version whose warm-up fails.
+    signatures = set(tf.saved_model.load(path).signatures) - {"sample"}
     assert sizes == dict.fromkeys(signatures, [1, 64])
     with fresh_process.open_saved_model(path) as runtime:
         assert runtime.replay_warm_up() == 2 * len(signatures)
@@ -227,6 +228,31 @@ def test_a_process_that_dies_is_told_of_and_replaced(tmp_path, dense):
         with pytest.raises(runtimes.Unservable, match="ended with status -9"):
             runtime.run("decode", {"z": np.zeros((1, 3), np.float32)})
     assert verify(path).largest <= 1e-6
+
+
+def test_ctrl_c_leaves_no_answer_for_the_next_question(tmp_path, dense, monkeypatch):
+    path = to_saved_model(dense, tmp_path)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def run_interrupted():
+        with fresh_process.open_saved_model(path) as runtime, monkeypatch.context() as patch:
+            patch.setattr(pickle, "load", interrupt)
+            runtime.run("decode", {"z": np.zeros((1, 3), np.float32)})
+
+    with pytest.raises(KeyboardInterrupt):
+        run_interrupted()
+    assert not fresh_process._process.is_alive
+    assert verify(path).largest <= 1e-6
+
+
+def test_the_digest_is_of_all_that_the_answers_depend_on(build):
+    model = build("series")
+    before = {part: carried.weights_sha256(model, part) for part in ("encoder", "decoder", "vae")}
+    model.likelihood.log_scale.assign(0.25)
+    after = {part: carried.weights_sha256(model, part) for part in before}
+    assert {part for part in before if before[part] != after[part]} == {"decoder", "vae"}
 
 
 @pytest.mark.parametrize("to", [to_saved_model, to_onnx, to_litert])

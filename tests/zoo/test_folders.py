@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -145,10 +146,27 @@ def test_weights_that_do_not_fit_the_recipe_are_refused(folder):
         keras_vae.zoo.load(folder)
 
 
-def test_unreadable_results_are_named(folder):
-    (folder / "results.json").write_text("{")
-    with pytest.raises(ValueError, match="results.json cannot be read"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "results.json cannot be read"),
+        ("[]", "results.json should be a table with the sha256"),
+        ('{"files": null}', "results.json should be a table with the sha256"),
+    ],
+)
+def test_unreadable_results_are_named(folder, text, message):
+    (folder / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
         keras_vae.zoo.load(folder)
+
+
+def test_a_folder_of_a_shipped_name_is_not_taken_for_it(saved, tmp_path, monkeypatch):
+    shutil.copytree(saved, tmp_path / "dense_digits")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"write '\./dense_digits' for the folder"):
+        keras_vae.zoo.load("dense_digits")
+    for address in ("./dense_digits", Path("dense_digits"), tmp_path / "dense_digits"):
+        assert keras_vae.zoo.info(address).recipe.name == "tiny"
 
 
 def test_existing_folder_is_not_overwritten_unasked(model, folder):

@@ -32,6 +32,7 @@ def test_inputs_of_other_names_are_answered_with_the_names(connect):
     ("images", "message"),
     [
         (np.zeros((2, 9, 7, 1), np.uint8), "Received: uint8. Scale it"),
+        (np.full((2, 9, 7, 1), 200), "Received: int64. Scale it"),
         (np.full((2, 9, 7, 1), np.nan), "finite"),
         (np.full((2, 9, 7, 1), 1e300), "do not fit"),
         (np.zeros((2, 9, 7, 1), complex), "Received: complex128"),

@@ -36,9 +36,6 @@ def copy_of(vae):
     return copy
 
 
-# A linear decoder, x = z W + b + 0.5 noise: evidence and posterior are known.
-
-
 class TestFit:
     """Training through stock Keras, on a model whose samples hold no noise where that helps."""
 
@@ -137,6 +134,37 @@ class TestFit:
         vae.fit(images, verbose=0)
         other.fit(images, sample_weight=np.full(32, 2.0), verbose=0)
         assert_equal_weights(vae, other, rtol=1e-4, atol=1e-6)
+
+    def test_weights_may_stand_in_a_column(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae()
+        other = copy_of(vae)
+        weight = np.linspace(0.0, 2.0, 32)
+        for each, sample_weight in ((vae, weight), (other, weight[:, np.newaxis])):
+            each.compile(keras.optimizers.SGD(0.02))
+            each.fit(images, sample_weight=sample_weight, shuffle=False, verbose=0)
+        assert_equal_weights(vae, other, rtol=1e-6)
+
+    def test_weights_that_are_not_one_for_each_example_are_refused(self, make_vae, images):
+        vae = make_vae()
+        vae.compile()
+        data = tf.data.Dataset.from_tensors((images, images, np.ones((32, 8, 8), np.float32)))
+        with pytest.raises(ValueError, match=r"one number for each.*Received: shape=\(32, 8, 8\)"):
+            vae.fit(data, verbose=0)
+
+    def test_validation_weights_count_without_labels(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.0))
+        weight = np.repeat([1.0, 0.0], 16)
+        history = vae.fit(images, validation_data=(images, None, weight), verbose=0).history
+        expected = vae.evaluate(images[:16], verbose=0)[0]
+        assert history["val_loss"] == pytest.approx([expected], rel=1e-5)
+
+    def test_single_batches_are_checked(self, make_vae, images):
+        vae = make_vae()
+        vae.compile()
+        for method in (vae.train_on_batch, vae.test_on_batch):
+            with pytest.raises(ValueError, match="255"):
+                method(images * 255)
 
     def test_logs_are_weighted_means(self, make_noiseless_vae, images):
         vae = make_noiseless_vae()
@@ -355,6 +383,38 @@ class TestSaving:
         vae.compile(keras.optimizers.Adam(0.01), steps_per_execution=2)
         vae.fit(images, batch_size=8, verbose=0)
         return vae
+
+    @pytest.mark.parametrize("networks", [("encoder",), ("decoder",), ("encoder", "decoder")])
+    def test_what_is_frozen_stays_frozen_after_a_reload(self, images, tmp_path, networks):
+        vae = self.trained(images, likelihood=SharedScaleNormal(0.5))
+        vae.freeze(*networks)
+        vae.fit(images, verbose=0)
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        assert len(copy.optimizer.variables) == len(vae.optimizer.variables)
+        for ours, theirs in zip(copy.optimizer.variables, vae.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        copy.fit(images, verbose=0)
+        for name in ("encoder", "decoder"):
+            pairs = zip(
+                getattr(copy, name).get_weights(), getattr(vae, name).get_weights(), strict=True
+            )
+            is_same = all(np.array_equal(one, other) for one, other in pairs)
+            assert is_same == (name in networks)
+        copy.freeze()
+        assert copy.encoder.trainable_weights
+        assert copy.decoder.trainable_weights
+        assert "frozen" not in copy.get_compile_config()
+
+    def test_a_single_frozen_layer_stays_frozen_after_a_reload(self, images, tmp_path):
+        vae = self.trained(images)
+        layer = vae.decoder.layers[1]
+        layer.trainable = False
+        vae.compile(keras.optimizers.Adam(0.01))
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        trainable = [each.trainable for each in copy.decoder.layers]
+        assert trainable == [each is not layer for each in vae.decoder.layers]
 
     def test_training_goes_on_after_a_reload_as_if_nothing_had_happened(self, images, tmp_path):
         vae = self.trained(images)

@@ -1,0 +1,303 @@
+"""How a VAE is trained and scored by Keras: `compile`, `fit`, `evaluate` and `predict`."""
+
+import contextlib
+import math
+
+import keras
+import tensorflow as tf
+
+from keras_vae.executions import in_one_loop
+from keras_vae.feeding import feed
+from keras_vae.optimizers import Adam
+from keras_vae.replicas import make_function, means_over_replicas
+from keras_vae.stability import CheckGuard, Guard, clips
+from keras_vae.tuning import picked_steps_per_execution, picks_xla, say
+
+
+class Trainer(keras.Model):
+    """A `keras.Model` that has its loss in itself, and its own check of the data.
+
+    What it is and what a step does is up to `VAE`, which has `train_step`, made of `_backward` and
+    `_apply`, as well as `test_step`, `predict_step` and `_checked`. Here is what Keras does with
+    them: how the model is compiled, how data come to it, how many steps one call takes, and what is
+    reported.
+    """
+
+    def __init__(self, *, name: str | None = None, dtype: str | None = None):
+        super().__init__(name=name, dtype=dtype)
+        self.guard = None
+        self._running_means = [
+            keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
+        ]
+        self._evaluate_means = tf.function(self._means)
+
+    # Compiling and saving
+
+    def compile(
+        self,
+        optimizer="adam",
+        *,
+        guard: Guard | None = None,
+        jit_compile: bool | str = "auto",
+        steps_per_execution: int | str = "auto",
+        **kwargs,
+    ) -> None:
+        """Configures training, as in Keras, but for the loss: the objective is the loss.
+
+        What is "auto" is picked by device, networks and batch size, and `fit` says in one line of
+        the log what it was; results do not depend on it, but for rounding. Precision is what the
+        networks were built with: `dtype="auto"` in a variant's constructor picks it by device.
+
+        Args:
+            optimizer: Any Keras optimizer; "adam" is `keras_vae.optimizers.Adam`.
+            guard: Leaves out steps that are not finite, or out of the line.
+            jit_compile: Whether to compile with XLA. "auto": on a single GPU or TPU.
+            steps_per_execution: Optimizer steps per call of the compiled function, behind which
+                callbacks hear of a batch. "auto": a tenth of a second's worth on a CPU, at most 32;
+                1 if a callback given to `fit` listens to batches, and does not say by an attribute
+                `listens_to_steps = False` that it can do with fewer.
+            **kwargs: `run_eagerly`, `auto_scale_loss`.
+
+        Raises:
+            ValueError: If a loss or metrics are given, or the optimizer is to accumulate gradients
+                and to clip them, on several replicas.
+        """
+        for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(argument) is not None:
+                raise ValueError(
+                    "A VAE is trained on its objective and reports loss, elbo, reconstruction and "
+                    f"kl by itself: leave `{argument}` out, and choose the objective when you "
+                    f"construct it. Received: {argument}={kwargs[argument]!r}."
+                )
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        accumulated = getattr(inner, "gradient_accumulation_steps", None)
+        if accumulated and clips(optimizer) and self.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "Several replicas clip the gradients of each batch, and not those of several: "
+                "accumulate gradients, or clip them. "
+                f"Received: gradient_accumulation_steps={accumulated}."
+            )
+        self._asked = {"jit_compile": jit_compile, "steps_per_execution": steps_per_execution}
+        if jit_compile == "auto":
+            jit_compile = picks_xla(self.distribute_strategy) and not kwargs.get("run_eagerly")
+        super().compile(
+            optimizer=Adam() if optimizer == "adam" else optimizer,
+            jit_compile=jit_compile,
+            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            **kwargs,
+        )
+        self.guard = guard
+        if guard is not None:
+            with self.distribute_strategy.scope():
+                guard.build(self)
+
+    def get_compile_config(self) -> dict:
+        """Returns the arguments of `compile`, serialized."""
+        config = super().get_compile_config()
+        if config:
+            self._build_optimizer()  # a saved model has its state, trained already or not
+            config |= self._asked
+        if config and self.guard is not None:
+            config["guard"] = keras.saving.serialize_keras_object(self.guard)
+        if config and (frozen := self._frozen_layers()):
+            config["frozen"] = frozen
+        return config
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles as a saved model was compiled."""
+        given = keras.saving.deserialize_keras_object(config)
+        for network, positions in given.pop("frozen", {}).items():
+            layers = list(getattr(self, network)._flatten_layers())
+            for position in positions:
+                layers[position].trainable = False
+        self.compile(**{key: value for key, value in given.items() if value is not None})
+        self._build_optimizer()
+
+    def _frozen_layers(self):
+        """Returns which layers of the networks are not trained, by their positions."""
+        networks = {name: getattr(self, name)._flatten_layers() for name in ("encoder", "decoder")}
+        frozen = {
+            name: [position for position, layer in enumerate(layers) if not layer.trainable]
+            for name, layers in networks.items()
+        }
+        return {name: positions for name, positions in frozen.items() if positions}
+
+    def save_weights(self, *args, **kwargs) -> None:
+        """Saves the weights, and the optimizer's state if the model is compiled; as in Keras."""
+        self._build_optimizer()
+        super().save_weights(*args, **kwargs)
+
+    def load_weights(self, *args, **kwargs) -> None:
+        """Loads what `save_weights` saved, or a `.keras` file holds; as in Keras."""
+        self._build_optimizer()
+        super().load_weights(*args, **kwargs)
+
+    def _build_optimizer(self):
+        # Not yet in `compile`: whoever loads a model to use it waits for no variables of Adam.
+        if self.compiled and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+    # Data in
+
+    def fit(self, x=None, y=None, *args, callbacks=None, validation_data=None, **kwargs):
+        """Trains as `keras.Model.fit` does, once the data has been checked."""
+        batch_size = args[0] if args else kwargs.get("batch_size")
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
+        listed = getattr(callbacks, "callbacks", callbacks)
+        for callback in listed:
+            self._set_direction(callback)
+        listed[:] = [c for c in listed if not isinstance(c, CheckGuard)]
+        if self.guard is not None:
+            check = CheckGuard()
+            check.set_model(self)
+            listed.insert(0, check)
+        if self._picks_steps:
+            limits = [kwargs.get(name) for name in ("steps_per_epoch", "validation_steps")]
+            self._take_steps(picked_steps_per_execution(self, x, batch_size, listed, limits))
+        validation_data, x = self._checked_pair(validation_data), self._checked(x)
+        y = _labels(y, kwargs.get("sample_weight"))
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            x, validation_data = feed(x, y, validation_data, batch_size, kwargs)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
+        kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
+        y = _labels(y, kwargs.get("sample_weight"))
+        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its own
+            x = self._checked(x)
+        # Keras takes whole executions, even beyond the steps that it is told to take.
+        steps = math.gcd(self.steps_per_execution, kwargs.get("steps") or 0)
+        with self._taking(steps, "test_function"):
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """Reconstructs as `keras.Model.predict` does, once the data has been checked."""
+        with self._taking(1):  # Keras' function writes several out, one after the other
+            return super().predict(self._checked(x), *args, **kwargs)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """Takes one step as `keras.Model.train_on_batch` does, once the data has been checked.
+
+        Raises:
+            NonFiniteError: If there is a guard, and the loss or a gradient was NaN or infinite.
+        """
+        logs = super().train_on_batch(self._checked(x), *args, **kwargs)
+        if self.guard is not None:
+            self.guard.check(self)
+        return logs
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """Evaluates as `keras.Model.test_on_batch` does, once the data has been checked."""
+        return super().test_on_batch(self._checked(x), *args, **kwargs)
+
+    def _checked_pair(self, data):
+        """Returns validation data checked: a dataset, or a tuple of which the first is checked."""
+        if data is None or isinstance(data, tf.data.Dataset):
+            return self._checked(data)
+        first, *others = data if isinstance(data, list | tuple) else [data]
+        if len(others) == 2:
+            others[0] = _labels(*others)
+        return (self._checked(first), *others)
+
+    def _set_direction(self, callback):
+        # Keras knows which way is better only for the metrics given to `compile`.
+        name = str(getattr(callback, "monitor", None)).removeprefix("val_")
+        is_ours = name in [tracker.name for tracker in self._running_means]
+        if is_ours and getattr(callback, "mode", None) == "auto":
+            callback.mode = "max" if name == "elbo" else "min"
+
+    # Steps
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            self._build_optimizer()
+            super().make_train_function(force=True)  # which is for `train_on_batch`, then
+            self.train_function = self._in_steps(
+                self.train_function, self.train_step, self._backward, self._apply
+            )
+        return self.train_function
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            super().make_test_function(force=True)
+            self.test_function = self._in_steps(self.test_function, self.test_step, self.test_step)
+        return self.test_function
+
+    def _in_steps(self, keras_function, step, step_on_replicas, apply=None):
+        strategy, num_steps = self.distribute_strategy, self.steps_per_execution
+        if strategy.num_replicas_in_sync > 1:
+            options = {"num_steps": num_steps, "run_eagerly": self.run_eagerly}
+            with strategy.scope():
+                return make_function(step_on_replicas, apply, metrics=self.metrics, **options)
+        if num_steps == 1 or self.run_eagerly:
+            return keras_function
+        options = {"num_steps": num_steps, "jit_compile": self.jit_compile}
+        return in_one_loop(keras_function, step, **options)
+
+    @property
+    def _picks_steps(self):
+        return self.compiled and self._asked["steps_per_execution"] == "auto"
+
+    @contextlib.contextmanager
+    def _taking(self, steps, name=None):
+        """Sets the steps per execution for one call, with a function of its own if one is named."""
+        steps_of_fit = self.steps_per_execution
+        if not self._picks_steps or steps == steps_of_fit:
+            yield
+            return
+        self.steps_per_execution = steps
+        if name is not None:
+            function_of_fit = getattr(self, name)
+            setattr(self, name, None)
+        try:
+            yield
+        finally:
+            self.steps_per_execution = steps_of_fit
+            if name is not None:
+                setattr(self, name, function_of_fit)
+
+    def _take_steps(self, number):
+        if self.steps_per_execution != number:
+            self.steps_per_execution = number
+            self.train_function = self.test_function = None
+        say(self)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Nothing is left to build, and Keras would look at the first batch by adding up what the
+        # replicas have of it, which fails if their shares differ.
+        pass
+
+    # What is reported
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running means of loss, elbo, reconstruction and kl, in nats per example."""
+        return self._running_means
+
+    def get_metrics_result(self):
+        """Returns the running means over all replicas."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return super().get_metrics_result()
+        with self.distribute_strategy.scope():
+            return self._evaluate_means()
+
+    def _track(self, losses, sample_weight):
+        values = (losses.loss, losses.elbo, losses.reconstruction, losses.kl)
+        for tracker, value in zip(self._running_means, values, strict=True):
+            tracker.update_state(value, sample_weight)
+
+    def _results(self):
+        return {tracker.name: tracker.result() for tracker in self._running_means}
+
+    def _means(self):
+        return means_over_replicas(self.distribute_strategy, self._running_means)
+
+
+def _labels(y, sample_weight):
+    # Keras drops weights that come without labels, so they stand in for some.
+    return sample_weight if y is None else y
