@@ -99,9 +99,8 @@ def write(offered: dict[str, Signature], folder: Path) -> None:
     module = tf.Module()
     variables = (variable for function in functions.values() for variable in function.variables)
     module.weights = list({id(variable): variable for variable in variables}.values())
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     try:
-        tf.saved_model.save(module, os.fspath(folder), signatures=functions, options=options)
+        tf.saved_model.save(module, os.fspath(folder), signatures=functions)
     except tf.errors.OpError as error:  # TensorFlow has errors of its own for a full disk.
         raise OSError(f"The SavedModel cannot be written: {error.message}") from error
 

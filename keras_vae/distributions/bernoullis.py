@@ -27,7 +27,8 @@ class IndependentBernoullis(tfd.Independent):
     """
 
     def _log_prob(self, event):
-        return _log_density(event, self.distribution.logits, self.event_shape.rank)
+        logits = self.distribution.logits
+        return _log_density(tf.cast(event, logits.dtype), logits, self.event_shape.rank)
 
 
 def _log_density(event, logits, rank):

@@ -42,7 +42,7 @@ class DenseVAE(VAE):
 
     References:
         Kingma and Welling 2014, "Auto-Encoding Variational Bayes", appendix C.
-        Tomczak and Welling 2018, "VAE with a VampPrior", section 4.1 (gated units).
+        Tomczak and Welling 2018, "VAE with a VampPrior", section 5.1 (gated units).
     """
 
     def __init__(

@@ -51,8 +51,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 def in_general_operations(network: keras.Model) -> Iterator[None]:
     """Lets a network compute as Keras' own layers do, within the block: for graphs that leave.
 
-    Other runtimes have kernels for transposed convolutions, and a SavedModel, which is to be
-    differentiable, keeps no gradient but those of TensorFlow's own operations.
+    Other runtimes have kernels for transposed convolutions, and none for the way by phases.
     """
     layers = [layer for layer in network._flatten_layers() if isinstance(layer, Conv2DTranspose)]
     try:

@@ -25,7 +25,8 @@ def posteriors(model, x: np.ndarray, *, latents: Sequence[int] | None = None):
     """Shows the densities of q(z_j given x_i) for single examples, and the prior's.
 
     A marker stands on each posterior's mean. The title says how many nats a latent carries on the
-    mean over the examples: 0 where all posteriors lie on the prior.
+    mean over the examples: 0 where all posteriors lie on the prior. Where latents are correlated,
+    the nats count what a latent says beyond those before it, which no density of it alone shows.
 
     Args:
         model: A VAE with a normal posterior and a diagonal normal prior.

@@ -136,8 +136,8 @@ def _jobs(study, scores, detection):
         (
             "How strange images are",
             "The score that finds anomalies, higher for what is less like the data. The threshold "
-            "calls one test image in a hundred an anomaly. Samples of a good model score as test "
-            "images do.",
+            "calls at most one test image in a hundred an anomaly. Samples of a good model score "
+            "as test images do. Upside down are the first 1,000, mirrored top to bottom.",
             f"Outlines of the scores of {', '.join(scores)}.",
             True,
             lambda: plots.score_histogram(

@@ -106,6 +106,16 @@ def test_data_broadcast_as_in_tfp(data_shape):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "float64", "bfloat16"])
+def test_data_are_cast_as_in_tfp(dtype):
+    logits, data = logits_and_data((4, 3), (5, 2))
+    binary = tf.cast(data > 0.5, dtype)
+    ours, theirs = (
+        of(logits, 2, kind).log_prob(binary) for kind in (IndependentBernoullis, tfd.Independent)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
 def test_a_batch_size_that_is_not_known_yet():
     logits, data = logits_and_data((28, 28, 1))
 

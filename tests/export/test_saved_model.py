@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_vae import ConvVAE
 from keras_vae.distributions import kl_divergence
 from keras_vae.export import ExportError, find_exports, to_saved_model, verify
+from keras_vae.export.signatures import signatures
 from tests.strategies import mirrored
 
 # Each of these is computed by the same kernels as in the model: differences are a last bit or two.
@@ -121,6 +122,38 @@ def test_the_same_seed_gives_the_same_images_and_another_one_others(dense, expor
     np.testing.assert_array_equal(images([7, 0]), images([7, 0]))
     assert np.abs(images([7, 0]) - images([8, 0])).max() > 1e-3
     assert np.abs(images([7, 0]) - images([7, 1])).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "output"), [("decoder", "decode", "image"), ("vae", "score", "elbo")]
+)
+def test_a_process_with_tensorflow_alone_takes_gradients(tmp_path, run_python, part, name, output):
+    # Of SiLU and of the Bernoulli's log-density, whose gradients TensorFlow does not know.
+    keras.utils.set_random_seed(0)
+    vae = ConvVAE((8, 8, 1), 3, filters=(8, 8), hidden_units=8, activation="silu")
+    path = to_saved_model(vae, tmp_path / "served", part, force=True)
+    (signature,) = [offered for offered in signatures(vae, part) if offered.name == name]
+    (argument,) = signature.inputs
+    value = np.random.default_rng(0).uniform(size=(2, *argument.shape[1:])).astype(np.float32)
+    np.save(tmp_path / "value.npy", value)
+    code = f"""
+import numpy as np
+import tensorflow as tf
+value = tf.constant(np.load({str(tmp_path / "value.npy")!r}))
+module = tf.saved_model.load({str(path)!r})
+with tf.GradientTape() as tape:
+    tape.watch(value)
+    outputs = module.signatures[{name!r}]({argument.name}=value)
+np.save({str(tmp_path / "slope.npy")!r}, tape.gradient(outputs[{output!r}], value))
+"""
+    run_python(code)
+    value = tf.constant(value)
+    with tf.GradientTape() as tape:
+        tape.watch(value)
+        outputs = signature.function(value)
+    expected = tape.gradient(outputs[output], value)
+    assert np.ptp(expected) > 1e-3
+    np.testing.assert_allclose(np.load(tmp_path / "slope.npy"), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_weights_of_the_part_are_written(build, export):
