@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_vae.optimizers import without_loss_scale
+
 
 class EvaluateAverages(keras.callbacks.Callback):
     """Evaluates, during `fit`, with the averages of the weights that the optimizer keeps.
@@ -64,7 +66,7 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     def _averages(self):
         optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = without_loss_scale(optimizer)
         if not optimizer.use_ema:
             raise ValueError(
                 "The optimizer should keep averages: `Adam(use_ema=True)`. "

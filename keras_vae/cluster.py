@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keras_vae.files import atomic_file
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?")
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,50}[a-z0-9])?")
 _SECONDS_TO_SAVE = 120
 _PORT = 2222
 
@@ -24,7 +24,7 @@ class ClusterJob:
         out: Folder for the finished model, in a folder that all workers share: the checkpoints
             lie beside it.
         workers: How many.
-        name: Of the job: lower-case letters, digits and dashes.
+        name: Of the job: lower-case letters, digits and dashes, a letter first.
         cpus: Cores of each worker.
         memory: Of each worker, gigabytes.
         gpus: Of each worker.
@@ -52,7 +52,7 @@ class ClusterJob:
     def __post_init__(self):
         if not _NAME.fullmatch(self.name):
             raise ValueError(
-                "`name` should be lower-case letters, digits and dashes, at most 52. "
+                "`name` should be a lower-case letter and at most 51 letters, digits and dashes. "
                 f"Received: name={self.name!r}."
             )
         for field in ("workers", "cpus", "memory", "every_steps"):

@@ -81,24 +81,24 @@ def _run(command, num_workers, show, program):
         _signal_all(processes, number)
 
     with _handling((signal.SIGTERM, signal.SIGINT), pass_on):
-        for index, environment in enumerate(worker_environments(num_workers)):
-            process = subprocess.Popen(
-                [*program, *command],
-                env={**_QUIET, **os.environ, **environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,  # Ctrl-C reaches each of them once, through us
-            )
-            processes.append(process)
-            readers.append(threading.Thread(target=read, args=(index, process.stdout)))
-            readers[-1].start()
         try:
+            for index, environment in enumerate(worker_environments(num_workers)):
+                process = subprocess.Popen(
+                    [*program, *command],
+                    env={**_QUIET, **os.environ, **environment},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                    start_new_session=True,  # Ctrl-C reaches each of them once, through us
+                )
+                processes.append(process)
+                readers.append(threading.Thread(target=read, args=(index, process.stdout)))
+                readers[-1].start()
             status = _wait(processes, show)
         finally:
             _stop(processes)
-            for process, reader in zip(processes, readers, strict=True):
+            for process, reader in zip(processes, readers):  # noqa: B905 - one may lack its reader
                 reader.join()
                 process.stdout.close()
     return status, is_asked_to_stop.is_set()

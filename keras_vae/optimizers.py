@@ -50,5 +50,10 @@ class Adam(keras.optimizers.Adam):
         )
 
 
+def without_loss_scale(optimizer):
+    """Returns the optimizer that one with a loss scale wraps, or the one given."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def _handle(variable):
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle

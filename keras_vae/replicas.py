@@ -78,11 +78,12 @@ def make_function(
 ) -> Callable:
     """Returns what `fit` and `evaluate` call to take some steps on all replicas.
 
-    Keras' own function fails here in two ways. With several steps per execution it calls a compiled
-    step in a branch inside of a loop, where TensorFlow loses inputs of the replicas ("You must feed
-    a value for placeholder tensor"); and with several workers it takes means along the first axis
-    of scalars ("PerReplica ... unsupported type"). This one runs the step itself in the loop, and
-    adds up the metrics of all replicas behind it, once.
+    Keras' own function fails here in three ways. With a guard, the optimizer synchronises within a
+    branch, even for a single replica ("merge_call called while defining a new graph"). With several
+    steps per execution it calls a compiled step in a branch inside of a loop, where TensorFlow
+    loses inputs of the replicas ("You must feed a value for placeholder tensor"). And with several
+    workers it takes means along the first axis of scalars ("PerReplica ... unsupported type"). This
+    one runs the step itself in the loop, and adds up the metrics of all replicas behind it, once.
 
     Args:
         step: From a batch to what is left to do, if anything is: whether to do it, and with what.
@@ -153,6 +154,19 @@ def means_over_replicas(
     return {
         name: strategy.experimental_local_results(value)[0] for name, value in per_replica.items()
     }
+
+
+def mirrors(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy keeps its replicas alike, if only a single one.
+
+    Their optimizer synchronises, which TensorFlow refuses within any branch of a step.
+    """
+    kinds = (
+        tf.distribute.MirroredStrategy,
+        tf.distribute.MultiWorkerMirroredStrategy,
+        tf.distribute.TPUStrategy,
+    )
+    return strategy.num_replicas_in_sync > 1 or isinstance(strategy, kinds)
 
 
 def share_of_batch(data) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:

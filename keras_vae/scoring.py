@@ -35,7 +35,11 @@ def over_examples(score: Callable, x: tf.Tensor, num_samples: int, seed: tf.Tens
         )
     decodes = max(1, _MAX_VALUES // math.prod(x.shape[1:]))
     batch_size = min(_MAX_EXAMPLES, decodes, len(x))
-    samples_per_pass = min(num_samples, max(1, decodes // batch_size))
+    samples_per_pass = max(1, decodes // batch_size)
+    if len(x) < min(_MAX_EXAMPLES, decodes):
+        # Few examples come in many numbers, and each size of a pass is compiled.
+        samples_per_pass = 2 ** int(math.log2(samples_per_pass))
+    samples_per_pass = min(num_samples, samples_per_pass)
     scores = []
     for start in range(0, len(x), batch_size):
         batch = x[start : start + batch_size]
@@ -59,7 +63,8 @@ def over_samples(
     Args:
         term: Maps an inference to (num_samples, batch).
         infer: Takes a number of latent samples and a seed, and returns an inference with them.
-        num_samples: How many samples, a scalar int32 tensor: another number compiles nothing anew.
+        num_samples: How many samples, a scalar int32 tensor: another number compiles nothing anew,
+            if it is more than a pass.
         samples_per_pass: How many to decode at a time.
         seed: Shape (2,), int32.
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_vae.distributions import kl_per_latent
 from keras_vae.objectives import Losses
+from keras_vae.optimizers import without_loss_scale
 from keras_vae.replicas import sum_over_replicas
 
 _logger = logging.getLogger(__name__)
@@ -102,11 +103,20 @@ class Guard:
         norm = tf.linalg.global_norm([g for g in gradients if g is not None])
         total = sum_over_replicas(tf.reduce_sum(losses.loss))
         # A loss scale tries how far it can go: the optimizer expects its gradients to overflow.
-        is_finite = tf.math.is_finite(total) & (scaled | tf.math.is_finite(norm))
+        is_finite = tf.math.is_finite(total)
         is_usual = tf.constant(True)
-        if self.skip_norm is not None:
+        if self.skip_norm is None:
+            is_finite &= scaled | tf.math.is_finite(norm)
+        else:
+            # Too large for float32, a norm is still only out of the line.
+            num_bad = tf.cond(
+                tf.math.is_finite(norm),
+                lambda: 0.0,
+                lambda: tf.add_n([_num_bad(g) for g in gradients if g is not None]),
+            )
+            is_finite &= scaled | (num_bad == 0)
             norm /= tf.cast(model.optimizer.scale_loss(1.0), norm.dtype)
-            is_usual = ~(norm > self.skip_norm) | ~tf.math.is_finite(norm)
+            is_usual = ~(norm > self.skip_norm) | (num_bad > 0)
 
         def observe():
             self._record.assign(self._observe(model, x, losses, gradients))
@@ -144,17 +154,12 @@ class Guard:
 
 
 class CheckGuard(keras.callbacks.Callback):
-    """Lets the model's guard speak behind every execution; `fit` adds it by itself."""
-
-    listens_to_steps = False
+    """Tells of the steps that the model's guard left out; `fit` adds it by itself."""
 
     def on_train_begin(self, logs=None):
         with self.model.distribute_strategy.scope():
             self.model.guard.reset()
         self._reported = self.model.guard.num_skipped
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.model.guard.check(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         skipped = self.model.guard.num_skipped
@@ -182,7 +187,7 @@ def clip(optimizer: keras.optimizers.Optimizer, gradients: list) -> list:
     scale in them, and so the limits do.
     """
     scale = optimizer.scale_loss(tf.constant(1.0))
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = without_loss_scale(optimizer)
     if optimizer.clipnorm:
         limit = optimizer.clipnorm * scale
         return [g if g is None else tf.clip_by_norm(g, limit) for g in gradients]
@@ -202,7 +207,7 @@ def share(gradients: list) -> list:
 
 def clips(optimizer: keras.optimizers.Optimizer) -> bool:
     """Returns whether the optimizer clips gradients."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = without_loss_scale(optimizer)
     return any((optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue))
 
 
@@ -230,6 +235,8 @@ def _describe(model, record):
     ]
     if paths:
         parts.append(f"the gradient of {_some(paths)}")
+    if not parts:
+        parts.append("the norm of the gradient, which is too large for float32")
     return (
         f"Step {step:.0f} gave values that are NaN or infinite: {'; '.join(parts)}. The batch goes "
         f"from {smallest:g} to {largest:g}. The step was left out: the trainable weights are those "

@@ -1,16 +1,18 @@
 """How a VAE is trained and scored by Keras: `compile`, `fit`, `evaluate` and `predict`."""
 
 import contextlib
+import inspect
 import math
+import types
 
 import keras
 import tensorflow as tf
 
 from keras_vae.executions import in_one_loop
 from keras_vae.feeding import feed
-from keras_vae.optimizers import Adam
-from keras_vae.replicas import make_function, means_over_replicas
-from keras_vae.stability import CheckGuard, Guard, clips
+from keras_vae.optimizers import Adam, without_loss_scale
+from keras_vae.replicas import make_function, means_over_replicas, mirrors
+from keras_vae.stability import CheckGuard, Guard
 from keras_vae.tuning import picked_steps_per_execution, picks_xla, say
 
 
@@ -51,7 +53,8 @@ class Trainer(keras.Model):
         Args:
             optimizer: Any Keras optimizer; "adam" is `keras_vae.optimizers.Adam`.
             guard: Leaves out steps that are not finite, or out of the line.
-            jit_compile: Whether to compile with XLA. "auto": on a single GPU or TPU.
+            jit_compile: Whether to compile with XLA. "auto": on a single GPU or TPU, without a
+                strategy that mirrors the model.
             steps_per_execution: Optimizer steps per call of the compiled function, behind which
                 callbacks hear of a batch. "auto": a tenth of a second's worth on a CPU, at most 32;
                 1 if a callback given to `fit` listens to batches, and does not say by an attribute
@@ -60,7 +63,7 @@ class Trainer(keras.Model):
 
         Raises:
             ValueError: If a loss or metrics are given, or the optimizer is to accumulate gradients
-                and to clip them, on several replicas.
+                on several replicas, which Keras cannot.
         """
         for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(argument) is not None:
@@ -69,13 +72,11 @@ class Trainer(keras.Model):
                     f"kl by itself: leave `{argument}` out, and choose the objective when you "
                     f"construct it. Received: {argument}={kwargs[argument]!r}."
                 )
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        accumulated = getattr(inner, "gradient_accumulation_steps", None)
-        if accumulated and clips(optimizer) and self.distribute_strategy.num_replicas_in_sync > 1:
+        accumulated = _batches_per_step(optimizer)
+        if accumulated > 1 and mirrors(self.distribute_strategy):
             raise ValueError(
-                "Several replicas clip the gradients of each batch, and not those of several: "
-                "accumulate gradients, or clip them. "
-                f"Received: gradient_accumulation_steps={accumulated}."
+                "Keras cannot accumulate gradients where replicas are kept alike: take larger "
+                f"batches. Received: gradient_accumulation_steps={accumulated}."
             )
         self._asked = {"jit_compile": jit_compile, "steps_per_execution": steps_per_execution}
         if jit_compile == "auto":
@@ -86,6 +87,8 @@ class Trainer(keras.Model):
             steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
             **kwargs,
         )
+        # Functions of calls that take other steps at a time than `fit`; Keras is not to track them.
+        self._functions = types.SimpleNamespace(by_steps={})
         self.guard = guard
         if guard is not None:
             with self.distribute_strategy.scope():
@@ -108,8 +111,8 @@ class Trainer(keras.Model):
         given = keras.saving.deserialize_keras_object(config)
         for network, positions in given.pop("frozen", {}).items():
             layers = list(getattr(self, network)._flatten_layers())
-            for position in positions:
-                layers[position].trainable = False
+            for position, layer in enumerate(layers):  # parents first: they set their children
+                layer.trainable = position not in positions
         self.compile(**{key: value for key, value in given.items() if value is not None})
         self._build_optimizer()
 
@@ -140,9 +143,15 @@ class Trainer(keras.Model):
 
     # Data in
 
-    def fit(self, x=None, y=None, *args, callbacks=None, validation_data=None, **kwargs):
-        """Trains as `keras.Model.fit` does, once the data has been checked."""
-        batch_size = args[0] if args else kwargs.get("batch_size")
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Trains as `keras.Model.fit` does, once the data has been checked.
+
+        Raises:
+            NonFiniteError: If there is a guard, and a loss or a gradient was NaN or infinite.
+        """
+        kwargs = _by_name(keras.Model.fit, args, kwargs)
+        callbacks, validation_data = (kwargs.get(key) for key in ("callbacks", "validation_data"))
+        batch_size = kwargs.get("batch_size")
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [c for c in keras.tree.flatten(callbacks) if c is not None]
         listed = getattr(callbacks, "callbacks", callbacks)
@@ -163,17 +172,18 @@ class Trainer(keras.Model):
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
         kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
-        return super().fit(x, y, *args, **kwargs)
+        return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates as `keras.Model.evaluate` does, once the data has been checked."""
+        kwargs = _by_name(keras.Model.evaluate, args, kwargs)
         y = _labels(y, kwargs.get("sample_weight"))
         if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked its own
             x = self._checked(x)
         # Keras takes whole executions, even beyond the steps that it is told to take.
         steps = math.gcd(self.steps_per_execution, kwargs.get("steps") or 0)
         with self._taking(steps, "test_function"):
-            return super().evaluate(x, y, *args, **kwargs)
+            return super().evaluate(x, y, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Reconstructs as `keras.Model.predict` does, once the data has been checked."""
@@ -186,10 +196,7 @@ class Trainer(keras.Model):
         Raises:
             NonFiniteError: If there is a guard, and the loss or a gradient was NaN or infinite.
         """
-        logs = super().train_on_batch(self._checked(x), *args, **kwargs)
-        if self.guard is not None:
-            self.guard.check(self)
-        return logs
+        return super().train_on_batch(self._checked(x), *args, **kwargs)
 
     def test_on_batch(self, x, *args, **kwargs):
         """Evaluates as `keras.Model.test_on_batch` does, once the data has been checked."""
@@ -214,13 +221,42 @@ class Trainer(keras.Model):
     # Steps
 
     def make_train_function(self, force=False):
+        # A training that was broken off in the midst of what it passed over left its own there.
+        self.train_function = getattr(self.train_function, "in_place_of", self.train_function)
         if self.train_function is None or force:
+            if mirrors(self.distribute_strategy):
+                self._check_step()
             self._build_optimizer()
             super().make_train_function(force=True)  # which is for `train_on_batch`, then
-            self.train_function = self._in_steps(
+            function = self._in_steps(
                 self.train_function, self.train_step, self._backward, self._apply
             )
+            self.train_function = function if self.guard is None else self._guarded(function)
         return self.train_function
+
+    def _guarded(self, function):
+        def guarded_function(iterator):
+            logs = function(iterator)
+            self.guard.check(self)
+            return logs
+
+        return guarded_function
+
+    def _check_step(self):
+        """Raises a `ValueError` if a class changed `train_step`, and not what replicas take."""
+        defining = {
+            name: next(kind for kind in type(self).__mro__ if name in vars(kind))
+            for name in ("train_step", "_backward")
+        }
+        if not issubclass(defining["_backward"], defining["train_step"]):
+            raise ValueError(
+                "Replicas that are kept alike take a step in two parts, `_backward` and `_apply`: "
+                f"{defining['train_step'].__name__} should define these and not `train_step`."
+            )
+
+    @property
+    def _batches_per_step(self):
+        return _batches_per_step(getattr(self, "optimizer", None))
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
@@ -230,7 +266,7 @@ class Trainer(keras.Model):
 
     def _in_steps(self, keras_function, step, step_on_replicas, apply=None):
         strategy, num_steps = self.distribute_strategy, self.steps_per_execution
-        if strategy.num_replicas_in_sync > 1:
+        if mirrors(strategy):
             options = {"num_steps": num_steps, "run_eagerly": self.run_eagerly}
             with strategy.scope():
                 return make_function(step_on_replicas, apply, metrics=self.metrics, **options)
@@ -253,12 +289,13 @@ class Trainer(keras.Model):
         self.steps_per_execution = steps
         if name is not None:
             function_of_fit = getattr(self, name)
-            setattr(self, name, None)
+            setattr(self, name, self._functions.by_steps.get((name, steps)))
         try:
             yield
         finally:
             self.steps_per_execution = steps_of_fit
             if name is not None:
+                self._functions.by_steps[name, steps] = getattr(self, name)
                 setattr(self, name, function_of_fit)
 
     def _take_steps(self, number):
@@ -301,3 +338,15 @@ class Trainer(keras.Model):
 def _labels(y, sample_weight):
     # Keras drops weights that come without labels, so they stand in for some.
     return sample_weight if y is None else y
+
+
+def _batches_per_step(optimizer):
+    inner = without_loss_scale(optimizer)
+    return getattr(inner, "gradient_accumulation_steps", None) or 1
+
+
+def _by_name(method, args, kwargs):
+    """Returns all arguments behind x and y by their names."""
+    bound = inspect.signature(method).bind(None, None, None, *args, **kwargs)
+    given = dict(list(bound.arguments.items())[3:])
+    return given | given.pop("kwargs", {})

@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from keras_vae.replicas import mirrors
+
 _logger = logging.getLogger(__name__)
 
 # What one call of the compiled function should be worth: a tenth of a second on a core or two, next
@@ -27,9 +29,9 @@ def picked_dtype(dtype: str | None) -> str | None:
     "auto" is "mixed_bfloat16" where TensorFlow's devices have units for bfloat16, and "float32"
     elsewhere: TPUs have them, NVIDIA GPUs from compute capability 8.0 on, and x86 processors with
     AVX512-BF16 or AMX, which only Linux tells. Weights and what the networks return are float32 in
-    both. On two AMD EPYC cores, at batch 128, bfloat16 gives 1.1 times the images a second for the
-    network 784-512-512-16, 1.3 times for 32-64 filters on 28x28 pixels, and 0.9 times for small
-    ones on 8x8.
+    both. On two AMD EPYC cores, at batch 128, bfloat16 gives 1.3 times the images a second for the
+    network 784-512-512-16 and for 32-64 filters on 28x28 pixels, and 0.9 times for small ones on
+    8x8.
     """
     if dtype != "auto":
         return dtype
@@ -56,14 +58,14 @@ def _processor_flags():
 
 
 def picks_xla(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether to compile with XLA: on a GPU or a TPU, with a single replica.
+    """Returns whether to compile with XLA: on a GPU or a TPU, if no strategy mirrors the model.
 
     On CPUs it does not pay: of the networks 784-512-512-16 and 32-64 filters at batch 128, on two
     AMD EPYC cores, the dense one took 13% fewer images a second with it, and the convolutional one
     as many.
     """
     has_accelerator = any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
-    return has_accelerator and strategy.num_replicas_in_sync == 1
+    return has_accelerator and not mirrors(strategy)
 
 
 def picked_steps_per_execution(
@@ -108,7 +110,9 @@ def say(vae) -> None:
 
 def _listens(callback):
     if "epoch" in (getattr(callback, "save_freq", None), getattr(callback, "update_freq", None)):
-        return False  # Keras' ModelCheckpoint, BackupAndRestore and TensorBoard, as they are set
+        # Keras' ModelCheckpoint, BackupAndRestore and TensorBoard, as they are set; the last one
+        # counts batches nevertheless where it is to profile some.
+        return bool(getattr(callback, "_stop_batch", 0))
     kind = type(callback)
     return getattr(callback, "listens_to_steps", True) and any(
         getattr(kind, name) is not getattr(keras.callbacks.Callback, name) or name in vars(callback)

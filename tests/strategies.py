@@ -13,3 +13,9 @@ def mirrored():
     TensorFlow refuses a number that comes back with another shape.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@functools.cache
+def mirrored_alone():
+    """Returns a strategy like it that has a single replica, as on a machine with one GPU."""
+    return tf.distribute.MirroredStrategy(["CPU:0"])

@@ -96,6 +96,7 @@ def test_files_that_are_there_are_replaced_only_on_demand(tmp_path):
     [
         ({"workers": 0}, "workers=0"),
         ({"name": "My Job"}, "name='My Job'"),
+        ({"name": "2stage"}, "name='2stage'"),
         ({"gpus": -1}, "gpus=-1"),
         ({"hours": 0.01}, "at least 5 minutes"),
     ],

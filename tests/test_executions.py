@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_vae.executions import in_one_loop
+from tests.strategies import mirrored
 
 
 class Counter:
@@ -65,6 +66,26 @@ def test_a_train_step_of_ones_own_is_taken(make_vae, images):
     vae = Idle((8, 8, 1), 2, hidden_units=(8,))
     vae.compile(steps_per_execution=2)
     assert vae.fit(images, batch_size=10, verbose=0).history == {"steps": [400]}
+
+
+def test_a_train_step_of_ones_own_is_refused_where_replicas_take_another(make_vae, images):
+    class Idle(type(make_vae())):
+        def train_step(self, data):
+            return {}
+
+    class Other(Idle):
+        def _backward(self, data):
+            return super()._backward(data)
+
+    for kind in (Idle, Other):
+        with mirrored().scope():
+            vae = kind((8, 8, 1), 2, hidden_units=(8,))
+            vae.compile()
+        if kind is Idle:
+            with pytest.raises(ValueError, match="Idle should define these and not `train_step`"):
+                vae.fit(images, verbose=0)
+        else:
+            assert "elbo" in vae.fit(images, verbose=0).history
 
 
 class Halves(keras.utils.PyDataset):

@@ -84,3 +84,18 @@ def test_signals_are_passed_on_and_nothing_is_started_anew(number):
         process.send_signal(number)
         assert process.wait(30) == 138
         assert "anew" not in process.stdout.read()
+
+
+def test_if_one_cannot_be_started_none_is_left(monkeypatch):
+    started, start = [], subprocess.Popen
+
+    def second_fails(*arguments, **options):
+        if started:
+            raise OSError("out of processes")
+        started.append(start(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", second_fails)
+    with pytest.raises(OSError, match="out of processes"):
+        run("import time; time.sleep(60)")
+    assert started[0].poll() == -signal.SIGTERM

@@ -152,6 +152,26 @@ def test_history_and_weights_are_whole_after_a_crash(make_vae, tmp_path, steps_p
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_training_broken_off_while_it_passes_over_leaves_nothing_behind(make_vae, tmp_path):
+    options = {"steps_per_execution": 1, "every_steps": 2}
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_vae, tmp_path, callbacks=[CrashAt(5)], **options)
+    models = []
+
+    class CrashAtOnce(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            models.append(self.model)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_vae, tmp_path, callbacks=[CrashAtOnce()], **options)
+    (vae,) = models
+    before = int(vae.step)
+    vae.fit(np.zeros((20, 8, 8, 1), np.float32), batch_size=4, verbose=0)
+    assert before == 4
+    assert int(vae.step) == before + 5
+
+
 def test_training_that_has_ended_is_not_repeated(make_vae, tmp_path):
     first, history = fit(make_vae, tmp_path)
     again, history_again = fit(make_vae, tmp_path)

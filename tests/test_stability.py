@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_vae.distributions import FixedScaleNormal
 from keras_vae.stability import Guard, NonFiniteError
-from tests.strategies import mirrored
+from tests.strategies import mirrored, mirrored_alone
 
 
 def one_replica():
@@ -43,9 +43,10 @@ def with_a_bad_example(images, row):
     [
         (one_replica, {}),
         (one_replica, {"steps_per_execution": 3, "jit_compile": True}),
+        (mirrored_alone, {}),
         (mirrored, {}),
     ],
-    ids=["one", "compiled", "two"],
+    ids=["one", "compiled", "one mirrored", "two"],
 )
 def test_a_bad_batch_stops_training_before_it_does_harm(make_vae, images, strategy, options):
     bad = with_a_bad_example(images, row=11)  # in the third batch, on the second replica
@@ -80,10 +81,13 @@ def test_only_what_is_bad_is_named(make_vae, images):
     assert "The batch goes from 0 to 1." in str(error.value)
 
 
-@pytest.mark.parametrize("strategy", [one_replica, mirrored], ids=["one", "two"])
-def test_steps_out_of_the_line_are_left_out(make_noiseless_vae, images, strategy, caplog):
+@pytest.mark.parametrize("factor", [1e3, 1e12], ids=["large", "a norm that is no float"])
+@pytest.mark.parametrize(
+    "strategy", [one_replica, mirrored_alone, mirrored], ids=["one", "one mirrored", "two"]
+)
+def test_steps_out_of_the_line_are_left_out(make_noiseless_vae, images, strategy, factor, caplog):
     x = images[:16].copy()
-    x[4:8] *= 1000.0
+    x[4:8] *= factor
     guard = Guard(skip_norm=1000.0)
     vae = compiled(make_noiseless_vae, strategy=strategy(), guard=guard)
     with caplog.at_level(logging.WARNING):
@@ -117,10 +121,35 @@ def test_clipping_is_of_accumulated_gradients_as_in_keras(make_noiseless_vae, im
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
-def test_clipping_accumulated_gradients_on_two_replicas_is_refused(make_vae):
-    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2, clipnorm=1.0)
+def test_schedules_count_optimizer_steps_where_gradients_are_accumulated(make_vae, images):
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=3)
+    vae = compiled(make_vae, optimizer=optimizer, run_eagerly=True)
+    objective, steps = vae.objective, []
+
+    class Recorder:
+        num_samples = objective.num_samples
+
+        def __call__(self, inference, step):
+            steps.append(int(step))
+            return objective(inference, step)
+
+    vae.objective = Recorder()
+    fit(vae, images[:28])
+    assert steps == [0, 0, 0, 1, 1, 1, 2]
+    assert int(optimizer.iterations) == 2
+
+
+def test_a_norm_that_is_no_float_is_named(make_vae, images):
+    vae = compiled(make_vae, guard=Guard())
+    with pytest.raises(NonFiniteError, match="infinite: the norm of the gradient, which is too"):
+        fit(vae, 1e12 * images[:4])
+
+
+@pytest.mark.parametrize("strategy", [mirrored_alone, mirrored], ids=["one mirrored", "two"])
+def test_accumulating_gradients_where_replicas_are_kept_alike_is_refused(make_vae, strategy):
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match="Received: gradient_accumulation_steps=2"):
-        compiled(make_vae, strategy=mirrored(), optimizer=optimizer)
+        compiled(make_vae, strategy=strategy(), optimizer=optimizer)
 
 
 @pytest.mark.parametrize(

@@ -416,6 +416,18 @@ class TestSaving:
         trainable = [each.trainable for each in copy.decoder.layers]
         assert trainable == [each is not layer for each in vae.decoder.layers]
 
+    def test_a_thawed_layer_of_a_frozen_network_stays_thawed_after_a_reload(self, images, tmp_path):
+        vae = self.trained(images)
+        vae.encoder.trainable = False
+        vae.encoder.layers[-1].trainable = True
+        vae.compile(keras.optimizers.Adam(0.01))
+        vae.fit(images, verbose=0)
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        assert len(copy.trainable_weights) == len(vae.trainable_weights) == 6
+        for ours, theirs in zip(copy.optimizer.variables, vae.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
     def test_training_goes_on_after_a_reload_as_if_nothing_had_happened(self, images, tmp_path):
         vae = self.trained(images)
         vae.save(tmp_path / "vae.keras")

@@ -78,6 +78,7 @@ class PatientListener(Listener):
         (PatientListener, False),
         (lambda: keras.callbacks.ModelCheckpoint("x.keras"), False),
         (lambda: keras.callbacks.TensorBoard(), False),
+        (lambda: keras.callbacks.TensorBoard(profile_batch=(2, 5)), True),
         (lambda: keras.callbacks.EarlyStopping("loss"), False),
     ],
 )
@@ -135,6 +136,39 @@ def test_as_many_steps_are_taken_as_evaluate_and_predict_are_told(make_vae, imag
     assert int(vae.metrics[0].count) == 32
     assert vae.steps_per_execution == picked_by_fit
     assert vae.test_function is function or function is None
+
+
+def test_evaluate_is_traced_once_for_all_calls_of_as_many_steps(make_vae, images):
+    vae = make_vae()
+    vae.compile()
+    vae.fit(images, batch_size=4, verbose=0)
+    traced = []
+    test_step = vae.test_step
+    vae.test_step = lambda data: traced.append(1) or test_step(data)
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(4, drop_remainder=True).repeat()
+    for steps in (3, 5, 3, 5, 3):
+        vae.evaluate(batches, steps=steps, verbose=0)
+        assert int(vae.metrics[0].count) == 4 * steps
+    once = len(traced)
+    vae.evaluate(batches, steps=3, verbose=0)
+    assert len(traced) == once <= 4
+
+
+def test_arguments_are_taken_in_keras_own_order(make_noiseless_vae, images):
+    vae = make_noiseless_vae()
+    vae.compile()
+    weights, heard = np.arange(32.0), []
+    by_order = vae.evaluate(images, None, 16, 0, weights, 1)
+    assert int(vae.metrics[0].count) == weights[:16].sum()
+    assert by_order == vae.evaluate(images[:16], sample_weight=weights[:16], verbose=0)
+    listener = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: heard.append(epoch))
+    history = vae.fit(images, None, 8, 2, 0, [listener], 0.5).history
+    assert heard == [0, 1]
+    assert len(history["val_elbo"]) == 2
+    with pytest.raises(TypeError, match="multiple values for argument 'batch_size'"):
+        vae.fit(images, None, 8, batch_size=8)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'batchsize'"):
+        vae.fit(images, batchsize=8)
 
 
 def test_predict_is_traced_once_for_all_calls(make_vae, images):

@@ -182,6 +182,14 @@ class TestSampling:
         # One function for each number of examples at a time, the second of which serves all.
         assert vae._evaluate_log_likelihood.experimental_get_tracing_count() <= 2
 
+    def test_few_examples_are_compiled_for_few_sizes(self):
+        x = np.zeros((40, 28, 28, 1), np.float32)
+        vae = DenseVAE((28, 28, 1), 2, hidden_units=(4,))
+        for number in range(1, 41):
+            vae.log_likelihood(x[:number], 1000, seed=0)
+        # Passes of 1000, 512, 256, 128, 64 and 32 samples, each for one number and then for all.
+        assert vae._evaluate_log_likelihood.experimental_get_tracing_count() <= 12
+
 
 class TestImages:
     def test_reconstruction_is_the_decoded_mean(self, make_vae, images):

@@ -223,7 +223,7 @@ def _compile(model, recipe, num_images):
         Adam(learning_rate, global_clipnorm=training.clip_norm, **averages),
         guard=Guard(training.skip_norm),
         # XLA compiles for one device.
-        jit_compile=training.jit_compile and tf.distribute.get_strategy().num_replicas_in_sync == 1,
+        jit_compile=training.jit_compile and not replicas.mirrors(tf.distribute.get_strategy()),
         steps_per_execution=training.steps_per_execution,
     )
 
@@ -260,11 +260,15 @@ class _IntoPlace(keras.callbacks.Callback):
         super().__init__()
         self.best = best
 
+        self.written = best.with_name(_JUST_WRITTEN)
+
+    def on_train_begin(self, logs=None):
+        self.written.unlink(missing_ok=True)  # half of one, if an earlier run died over it
+
     def on_epoch_end(self, epoch, logs=None):
-        written = self.best.with_name(_JUST_WRITTEN)
-        if written.exists():
+        if self.written.exists():
             with atomic_file(self.best) as draft:
-                written.rename(draft)
+                self.written.rename(draft)
 
 
 class _Clock(keras.callbacks.Callback):

@@ -35,6 +35,20 @@ def trained(tmp_path_factory):
     return keras_vae.zoo.train(recipe(3), tmp_path_factory.mktemp("zoo") / "tiny", verbose=0)
 
 
+def test_half_of_a_file_of_best_weights_never_becomes_the_best(tmp_path):
+    best = tmp_path / "best.weights.h5"
+    best.write_bytes(b"whole")
+    into_place = training._IntoPlace(best)
+    into_place.written.write_bytes(b"ha")  # by a run that was killed
+    into_place.on_train_begin()
+    into_place.on_epoch_end(7)
+    assert best.read_bytes() == b"whole"
+    into_place.written.write_bytes(b"better")
+    into_place.on_epoch_end(8)
+    assert best.read_bytes() == b"better"
+    assert [path.name for path in tmp_path.iterdir()] == [best.name]
+
+
 def test_training_leaves_one_folder_with_results_and_protocol(trained):
     assert [path.name for path in trained.parent.iterdir()] == ["tiny"]
     results = keras_vae.zoo.info(trained).results
