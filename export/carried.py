@@ -43,6 +43,7 @@ def describe(
         ValueError: If it would.
     """
     low, high = (-np.inf, np.inf) if part == "decoder" else model.likelihood.support
+    uint8_images = uint8_images and part != "decoder"  # which takes none
     own = {
         "name": model.name,
         "class": type(model).__name__,
@@ -51,7 +52,7 @@ def describe(
         "event_shape": json.dumps(list(model.event_shape)),
         "latent_dim": str(model.latent_dim),
         "likelihood": type(model.likelihood).__name__,
-        "input_range": "0 to 255" if uint8_images and part != "decoder" else f"{low:g} to {high:g}",
+        "input_range": "0 to 255" if uint8_images else f"{low:g} to {high:g}",
         "image_dtype": "uint8" if uint8_images else "float32",
         "weights_sha256": weights_sha256(model, part),
         "keras_vae_version": importlib.metadata.version("keras-vae"),

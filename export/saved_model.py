@@ -66,10 +66,11 @@ def to_saved_model(
     >>> decode(z=tf.zeros((3, vae.latent_dim)))["image"].shape
     TensorShape([3, 8, 8, 1])
     """
-    offered = offered_signatures(model, part, "saved_model", uint8_images=uint8_images)
     if version is None:
-        version = _next_version(base_dir)
-    elif not isinstance(version, int) or version < 0:
+        options = {"uint8_images": uint8_images, "metadata": metadata, "force": force}
+        return _to_next_version(model, base_dir, part, **options)
+    offered = offered_signatures(model, part, "saved_model", uint8_images=uint8_images)
+    if not isinstance(version, int) or version < 0:
         raise ValueError(f"`version` should be an integer >= 0. Received: version={version!r}.")
     check_trained(model, force=force)
     extra("tensorflow_serving.apis.prediction_log_pb2")
@@ -103,6 +104,17 @@ def write(offered: dict[str, Signature], folder: Path) -> None:
         tf.saved_model.save(module, os.fspath(folder), signatures=functions)
     except tf.errors.OpError as error:  # TensorFlow has errors of its own for a full disk.
         raise OSError(f"The SavedModel cannot be written: {error.message}") from error
+
+
+def _to_next_version(model, base_dir, *arguments, **options):
+    while True:
+        version = _next_version(base_dir)
+        try:
+            return to_saved_model(model, base_dir, *arguments, version=version, **options)
+        except FileExistsError:
+            if _next_version(base_dir) <= version:
+                raise
+            # Another export was faster to take the number.
 
 
 def _next_version(base_dir):

@@ -36,7 +36,7 @@ def single_file(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
         raise FileExistsError(
             errno.EEXIST, "It exists already; replace it with `overwrite=True`", str(path)
         )
-    with atomic_file(path) as temporary:
+    with atomic_file(path, overwrite=overwrite) as temporary:
         yield temporary
 
 

@@ -137,14 +137,19 @@ def find_exports(path: str | os.PathLike) -> list[Path]:
     if not path.is_dir():
         format_of(path)
         return [path]
-    found = [file.parent for file in path.rglob("saved_model.pb")]
-    found += [file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}")]
-    # What a killed export has left bears a name that starts with a dot.
-    return sorted(
-        file
-        for file in found
-        if not any(name.startswith(".") for name in file.relative_to(path).parts)
-    )
+    found, seen = [], set()
+    for folder, subfolders, names in os.walk(path, followlinks=True):
+        # What a killed export has left bears a name that starts with a dot.
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()  # a link that leads back
+            continue
+        seen.add(real)
+        if "saved_model.pb" in names:
+            found.append(Path(folder))
+        exported = (name for name in names if name.endswith(tuple(_SUFFIXES)))
+        found += [Path(folder, name) for name in exported if not name.startswith(".")]
+    return sorted(found)
 
 
 def format_of(path: Path) -> str:
@@ -220,8 +225,12 @@ def lost_nats(
 
 @contextlib.contextmanager
 def _opened(format, path) -> Iterator[runtimes.Runtime]:
-    needed = {"onnx": ("onnx", "onnxruntime"), "litert": ("ai_edge_litert.interpreter",)}
-    for package in needed.get(format, ()):
+    needed = {
+        "saved_model": ("tensorflow_serving.apis.prediction_log_pb2",),
+        "onnx": ("onnx", "onnxruntime"),
+        "litert": ("ai_edge_litert.interpreter",),
+    }
+    for package in needed[format]:
         extra(package)
     try:
         if format == "saved_model":

@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -351,7 +352,14 @@ def _load(source):
 
         if not Path(source).is_file():
             raise FileNotFoundError(f"There is no file {source}.")
-        vae = keras.saving.load_model(source, compile=False)
+        try:
+            vae = keras.saving.load_model(source, compile=False)
+        except TypeError as error:
+            unknown = re.search("class '[^']*'", str(error).rpartition("Could not locate ")[2])
+            raise ValueError(
+                f"{source} cannot be read{f': there is no {unknown[0]} here' if unknown else ''}. "
+                "If it holds classes of your own program, export it there, by `keras_vae.export`."
+            ) from error
         if not isinstance(vae, keras_vae.VAE):
             raise ValueError(f"{source} holds a {type(vae).__name__}, not a VAE.")
         return vae, {"name": Path(source).stem}

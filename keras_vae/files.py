@@ -13,23 +13,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SECONDS_TO_SWEEP = 86_400  # nobody takes longer to write
+_SUFFIX = ".kvae.tmp"  # of what is being written; nobody else uses it
 # Of Linux's fcntl.h and fs.h.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_file(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]:
     """Yields a temporary sibling of `path` to write, and moves it into place once that is done.
 
     Until then, and after any failure (a full disk, an error in the block, kill -9), whatever was at
     `path` stays as it was. The name of the temporary starts with a dot, so globs pass it over; what
-    a kill -9 leaves of it is removed by a later write of `path`, a day after.
+    a kill -9 leaves of it is removed by a later write into the same folder, a day after.
 
     Args:
         path: The file to create or to replace. Missing folders above it are created.
+        overwrite: Whether to replace what is at `path` by the time that the block is done.
 
     Raises:
+        FileExistsError: If something is there, and `overwrite` is not set.
         OSError: If it cannot be written.
 
     Example:
@@ -48,7 +51,10 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
-            os.replace(temporary, path)
+            if overwrite:
+                os.replace(temporary, path)
+            else:
+                _link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         _sync(path.parent)
@@ -60,10 +66,12 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
 
     Every file in it is on the disk before the new name is, so a server that polls never sees half
     of it. After any failure the temporary is gone and nothing else has changed; what a kill -9
-    leaves of it is removed by a later write of `path`, a day after. When an old folder
-    is replaced, the two change places in one step, and then it is deleted. Where the system cannot
-    do that (it is not Linux, or the file system is of another kind), the old one is renamed first:
-    a kill -9 between the two renames leaves it beside, as `.NAME.XXXXXXXX.old`.
+    leaves of it is removed by a later write into the same folder, a day after. Through a symbolic
+    link, the folder that it leads to is written.
+
+    When an old folder is replaced, the two change places in one step, and then it is deleted. Where
+    the system cannot do that (it is not Linux, or the file system is of another kind), the old one
+    is renamed first: a kill -9 between the two renames leaves it beside, as `.NAME.XXXXXXXX.old`.
 
     Args:
         path: The folder to create. Missing folders above it are created.
@@ -82,7 +90,7 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
     >>> [file.name for file in path.iterdir()]
     ['weights']
     """
-    path = Path(path)
+    path = _followed(path)
     if path.exists() and not (overwrite and path.is_dir()):
         raise FileExistsError(errno.EEXIST, "It exists already", str(path))
     temporary = _temporary_sibling(path)
@@ -102,12 +110,39 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
 def remove_directory(path: str | os.PathLike) -> None:
     """Removes a folder, whole or not at all: it loses its name first.
 
+    Of a symbolic link, both it and the folder that it leads to are removed.
+
     Raises:
         OSError: If it cannot be renamed; it is whole, then.
     """
-    doomed = _temporary_sibling(Path(path))
-    os.rename(path, doomed)
+    folder = _followed(path)
+    doomed = _temporary_sibling(folder)
+    os.rename(folder, doomed)
+    if folder != Path(path):
+        os.unlink(path)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _followed(path):
+    path = Path(path)
+    return path.resolve() if path.is_symlink() else path
+
+
+def _link(temporary, path):
+    """Gives a file its name, if that is free.
+
+    Raises:
+        FileExistsError: If it is not.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise FileExistsError(errno.EEXIST, "It exists already", str(path)) from error
+    except OSError as error:
+        # File systems without hard links: a look just before is the best there is.
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "It exists already", str(path)) from error
+        os.replace(temporary, path)
 
 
 def _rename(temporary, path, overwrite):
@@ -125,7 +160,7 @@ def _rename(temporary, path, overwrite):
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
             raise
-    old = temporary.with_suffix(".old")
+    old = temporary.with_name(temporary.name.removesuffix(_SUFFIX) + ".old")
     try:
         path.rename(old)
         temporary.rename(path)
@@ -153,12 +188,12 @@ def _exchange(first, second):
 
 
 def _temporary_sibling(path):
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
 
 
 def _sweep(path):
-    """Removes the temporaries of writes of `path` that were killed long ago."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    """Removes the temporaries beside `path` of writes that were killed long ago."""
+    pattern = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(_SUFFIX)}")
     limit = time.time() - _SECONDS_TO_SWEEP
     with contextlib.suppress(OSError):  # another process sweeps, too
         for left in filter(lambda entry: pattern.fullmatch(entry.name), path.parent.iterdir()):

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 
+import keras
 import pytest
 from click.testing import CliRunner
 
-from keras_vae import models, zoo
+from keras_vae import VAE, models, zoo
 from keras_vae.cli import main
 
 
@@ -127,6 +128,20 @@ def test_export_takes_a_keras_file(make_vae, tmp_path):
     forced = run("export", tmp_path / "mine.keras", *options, "--force")
     assert forced.exit_code == 0, forced.output
     assert (tmp_path / "mine_decoder.onnx").exists()
+
+
+def test_a_keras_file_with_classes_of_ones_own_is_answered_in_a_line(make_vae, tmp_path):
+    class Twice(keras.layers.Layer):
+        def call(self, inputs):
+            return 2.0 * inputs
+
+    vae = make_vae()
+    decoder = keras.Sequential([keras.Input((2,)), Twice(), vae.decoder])
+    VAE(vae.encoder, decoder).save(tmp_path / "own.keras")
+    result = run("export", tmp_path / "own.keras", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "own.keras cannot be read: there is no class 'Twice' here." in result.output
+    assert "export it there" in result.output
 
 
 def test_a_name_with_a_dot_keeps_it(make_vae, tmp_path):

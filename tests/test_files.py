@@ -40,7 +40,10 @@ def read(path):
 def as_nobody(tmp_path):
     """Takes away root's right to write anywhere."""
     if os.geteuid():
+        mode = tmp_path.stat().st_mode
+        tmp_path.chmod(0o555)
         yield
+        tmp_path.chmod(mode)
         return
     folders = [folder for folder in tmp_path.parents if folder.stat().st_uid == 0]
     modes = [(folder, folder.stat().st_mode) for folder in (tmp_path, *folders)]
@@ -178,20 +181,61 @@ def test_a_disk_that_fails_while_folders_change_places_leaves_the_old(tmp_path, 
 
 
 def test_what_a_killed_write_left_is_removed_after_a_day(path):
-    mine = path.parent / f".{path.name}.notes.tmp"
-    young, old = (path.parent / f".{path.name}.0123456{digit}.tmp" for digit in (7, 8))
-    for left in (young, old):
+    mine, theirs = (
+        path.parent / f".{path.name}{end}" for end in (".notes.kvae.tmp", ".01234567.tmp")
+    )
+    young, old = (path.parent / f".{path.name}.0123456{digit}.kvae.tmp" for digit in (7, 8))
+    older = path.parent / ".another.01234567.kvae.tmp"  # such as a version that was never finished
+    for left in (young, old, older):
         if path.suffix:
             left.touch()
         else:
             (left / "deep").mkdir(parents=True)
             (left / "deep" / "one").touch()
     mine.touch()
+    theirs.touch()
     two_days_ago = time.time() - 2 * 86_400
-    for entry in (mine, old, *old.rglob("*")):
+    for entry in (mine, theirs, old, *old.rglob("*"), older, *older.rglob("*")):
         os.utime(entry, (two_days_ago, two_days_ago))
     write(path, "new")
-    assert sorted(path.parent.iterdir()) == sorted([path, mine, young])
+    assert sorted(path.parent.iterdir()) == sorted([path, mine, theirs, young])
+
+
+def test_through_a_link_the_folder_that_it_leads_to_is_replaced_and_removed(tmp_path):
+    real, link = tmp_path / "disk" / "folder", tmp_path / "link"
+    write(real, "old")
+    link.symlink_to(real)
+    write(link, "new", overwrite=True)
+    assert read(real) == "new"
+    assert link.is_symlink()
+    remove_directory(link)
+    assert [*tmp_path.rglob("*")] == [real.parent]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_came_meanwhile_is_kept_unless_it_may_be_replaced(
+    tmp_path, monkeypatch, has_links
+):
+    def fail(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", fail)
+    path = tmp_path / "file.txt"
+
+    def write_ours(meanwhile=None):
+        with atomic_file(path, overwrite=False) as temporary:
+            temporary.write_text("ours")
+            if meanwhile:
+                path.write_text(meanwhile)
+
+    with pytest.raises(FileExistsError, match="It exists already"):
+        write_ours(meanwhile="theirs")
+    assert path.read_text() == "theirs"
+    path.unlink()
+    write_ours()
+    assert path.read_text() == "ours"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ _SLICE = {"num_images": 200, "num_samples": 20, "importance_samples": 100, "seed
 
 _NUM_IMAGES_FOR_SAMPLE_SIZE = 50
 
+LOG_LIKELIHOOD = "log_likelihood.npy"  # in the folder of the work under way: those so far
+
 
 def evaluate(
     name: str | Path,
@@ -195,7 +197,7 @@ def _in_precision(model, recipe, dtype):
 
 
 def _log_likelihood(model, images, evaluation, progress, work):
-    path = None if work is None else work / "log_likelihood.npy"
+    path = None if work is None else work / LOG_LIKELIHOOD
     done = np.load(path) if path is not None and path.exists() else np.zeros(0, np.float32)
     while len(done) < len(images):
         batch = images[len(done) : len(done) + 256]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_vae.files import atomic_directory
@@ -49,7 +50,9 @@ def write_folder(
             )
     with atomic_directory(Path(folder), overwrite=overwrite) as draft:
         (draft / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
-        model.save_weights(draft / store.WEIGHTS)
+        # Whoever loads the model compiles it anew.
+        optimizer = [model.optimizer] if model.compiled else []
+        keras.saving.save_weights(model, draft / store.WEIGHTS, objects_to_skip=optimizer)
         golden = golden_outputs(model, None if examples is None else examples[:_NUM_GOLDEN])
         np.savez_compressed(draft / "golden.npz", **golden)
         write_pictures(draft, model, examples)

@@ -84,9 +84,9 @@ def fetch(address: str) -> Path:
 def push(folder: str | Path, address: str, *, private: bool = False) -> str:
     """Uploads a model folder to the hub, in one commit, and returns the address that pins it.
 
-    Every file that results.json lists is checked against its sha256 first, and nothing but the
-    files of a model folder is uploaded. The repository is created if it is not there. The token is
-    that of `hf auth login`, or of the environment variable `HF_TOKEN`.
+    Every file that results.json lists is checked against its sha256 first, and nothing but these,
+    results.json and the card is uploaded. The repository is created if it is not there. The token
+    is that of `hf auth login`, or of the environment variable `HF_TOKEN`.
 
     Args:
         folder: A model folder, or the name of a shipped model.
@@ -103,16 +103,23 @@ def push(folder: str | Path, address: str, *, private: bool = False) -> str:
     """
     repo, branch = parse(address)
     folder = store.find(folder)
-    store.check_files(folder, store.read_results(folder)["files"])
-    api = _library().HfApi()
-    api.create_repo(repo, private=private, exist_ok=True)
-    commit = api.upload_folder(
-        repo_id=repo,
-        folder_path=folder,
-        revision=branch,
-        allow_patterns=_FILES,
-        commit_message=f"Upload {folder.name}",
-    )
+    files = store.read_results(folder)["files"]
+    store.check_files(folder, files)
+    hub = _library()
+    api = hub.HfApi()
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            revision=branch,
+            allow_patterns=[*files, "results.json", "README.md"],
+            commit_message=f"Upload {folder.name}",
+        )
+    except hub.errors.HTTPError as error:
+        if isinstance(error, OSError):  # the hub's answer
+            raise
+        raise ConnectionError(f"The hub cannot be reached: {error}") from error
     return f"{_SCHEME}{repo}@{commit.oid}"
 
 

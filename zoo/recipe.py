@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import re
 import tomllib
 import types
 import typing
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import tomli_w
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _LOWEST = {
     "epochs": 1,
     "batch_size": 1,
@@ -120,6 +123,10 @@ class EvaluationRecipe:
 
     def __post_init__(self):
         _check_dtype(self.dtype)
+        if self.num_samples < 1:
+            raise ValueError(
+                f"`num_samples` should be at least 1. Received: num_samples={self.num_samples!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +141,10 @@ class Recipe:
         data: What it was trained on, if known.
         training: How, if known.
         evaluation: How it is measured, if known.
+
+    Raises:
+        ValueError: If the name is not made of letters, digits, "_", "." and "-", of which Keras,
+            file systems and servers take any.
     """
 
     name: str
@@ -143,6 +154,13 @@ class Recipe:
     data: DataRecipe | None = None
     training: TrainingRecipe | None = None
     evaluation: EvaluationRecipe | None = None
+
+    def __post_init__(self):
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                "The `name` of a model should be letters, digits, '_', '.' and '-', a letter or a "
+                f"digit first. Received: name={self.name!r}."
+            )
 
     @classmethod
     def of(cls, model, *, name: str, summary: str = "") -> "Recipe":
@@ -251,10 +269,10 @@ def _read_table(cls, table, path, section):
 
 
 def _check_dtype(dtype):
-    if dtype == "auto":
+    if dtype not in _PRECISIONS:
         raise ValueError(
-            "A recipe gives the same on every machine, so `dtype` should be a precision, such as "
-            f"'float32' or 'mixed_bfloat16'. Received: dtype={dtype!r}."
+            "A recipe gives the same on every machine, so `dtype` should be a precision: one of "
+            f"{', '.join(_PRECISIONS)}. Received: dtype={dtype!r}."
         )
 
 

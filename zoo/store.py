@@ -46,6 +46,11 @@ def find(name: str | Path) -> Path:
         return path
     if path.is_dir():
         raise ValueError(f"{path} is no model folder: it holds no recipe.toml.")
+    if str(name) in shipped_names():
+        raise ValueError(
+            f"There is no model folder {str(name)!r} here. A Path is never the name of a shipped "
+            f"model: give the string, {str(name)!r}."
+        )
     near = difflib.get_close_matches(str(name), shipped_names())
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(

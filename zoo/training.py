@@ -21,12 +21,13 @@ from keras_vae.optimizers import Adam
 from keras_vae.resume import ExactResume, WorkerLost
 from keras_vae.stability import Guard
 from keras_vae.zoo import store
-from keras_vae.zoo.evaluation import held_out, load_splits, measure, num_images
+from keras_vae.zoo.evaluation import LOG_LIKELIHOOD, held_out, load_splits, measure, num_images
 from keras_vae.zoo.folder import write_folder
 from keras_vae.zoo.recipe import Recipe, read_recipe
 
 _NUM_EXAMPLES = 12
 _BEST = "best.weights.h5"
+_DECISIVE = ("model", "data", "training")  # what of a recipe a training under way rests on
 _JUST_WRITTEN = "best.draft.weights.h5"
 
 _logger = logging.getLogger(__name__)
@@ -197,12 +198,17 @@ def _open_work(work, recipe, *, is_chief):
         )
     path = work / "recipe.toml"
     if path.exists():
-        if read_recipe(path) != recipe:
+        held = read_recipe(path)
+        if any(getattr(held, part) != getattr(recipe, part) for part in _DECISIVE):
             raise ValueError(
                 f"{work} holds an interrupted training by another recipe. Delete it to start "
                 "afresh, or give the recipe that it holds to go on."
             )
-    elif is_chief:
+        if held.evaluation != recipe.evaluation and is_chief:
+            (work / LOG_LIKELIHOOD).unlink(missing_ok=True)  # so far, by another protocol
+        if held == recipe:
+            return
+    if is_chief:
         with atomic_file(path) as draft:
             draft.write_text(recipe.to_toml(), encoding="utf-8")
 

@@ -28,7 +28,7 @@ def fit_inputs(
             f"server says. Received: {', '.join(sorted(inputs)) or 'none'}."
         )
     tensors = {
-        key: _tensor(f"`{key}` of `{signature}`", inputs[key], info, is_image=key != "z")
+        key: _tensor(f"`{key}` of `{signature}`", inputs[key], info, is_image=key == "image")
         for key, info in expected.inputs.items()
     }
     return expected, tensors
@@ -48,12 +48,15 @@ def _tensor(name, value, info, *, is_image):
             raise ValueError(f"{wanted}, as the server says. Received: other values than bytes.")
         return value
     is_pixels = value.dtype.kind == "u" or (
-        is_image and value.dtype.kind == "i" and value.max(initial=0) > 1
+        is_image
+        and value.dtype.kind == "i"
+        and value.min(initial=0) == 0
+        and 1 < value.max(initial=0) <= 255
     )
     if info.dtype.kind == "f" and is_pixels:
         raise ValueError(
             f"{wanted}, as the server says. Received: {value.dtype}. "
-            "Scale it: `images.astype('float32') / 255`."
+            "Scale it: `images.astype('float32') / 255`. What are no pixels, cast to float32."
         )
     if not np.can_cast(value.dtype, info.dtype, "same_kind") and value.dtype.kind not in "iu":
         raise ValueError(f"{wanted}, as the server says. Received: {value.dtype}.")

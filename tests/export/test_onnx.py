@@ -191,6 +191,12 @@ def test_expm1_keeps_its_digits_around_zero(tmp_path):
     np.testing.assert_allclose(received, np.expm1(np.float64(logits)), rtol=1e-6)
 
 
+def test_a_decoder_takes_no_images_of_any_kind(dense, tmp_path):
+    path = to_onnx(dense, tmp_path / "decoder.onnx", part="decoder", uint8_images=True)
+    about = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    assert (about["image_dtype"], about["input_range"]) == ("float32", "-inf to inf")
+
+
 def test_an_existing_file_is_kept_unless_overwrite_is_set(dense, tmp_path):
     path = tmp_path / "decoder.onnx"
     path.write_text("mine")

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_vae import ConvVAE
 from keras_vae.distributions import kl_divergence
-from keras_vae.export import ExportError, find_exports, to_saved_model, verify
+from keras_vae.export import ExportError, find_exports, saved_model, to_saved_model, verify
 from keras_vae.export.signatures import signatures
 from tests.strategies import mirrored
 
@@ -230,6 +230,22 @@ def test_versions_count_up_and_leave_the_older_ones_alone(dense, tmp_path):
         to_saved_model(dense, base, version=10)
     assert first.items() <= contents(base).items()
     assert {path.name for path in base.iterdir()} == {"1", "10", "11", "notes"}
+
+
+def test_of_two_exports_at_once_the_slower_one_takes_the_next_number(dense, tmp_path, monkeypatch):
+    write_warm_up, others = saved_model.write_warm_up, iter([1, 2])
+
+    def meanwhile(*arguments):
+        write_warm_up(*arguments)
+        if (other := next(others, None)) is not None:
+            (tmp_path / "served" / str(other) / "variables").mkdir(parents=True)
+
+    monkeypatch.setattr(saved_model, "write_warm_up", meanwhile)
+    assert to_saved_model(dense, tmp_path / "served").name == "3"
+    assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["1", "2", "3"]
+    others = iter([7])
+    with pytest.raises(FileExistsError, match="7"):
+        to_saved_model(dense, tmp_path / "served", version=7)
 
 
 @pytest.mark.parametrize("version", [-1, 1.0, "1"])

@@ -188,6 +188,21 @@ def test_exports_are_found_below_a_folder(exported, tmp_path):
     assert find_exports(exported / "vae" / "1") == [exported / "vae" / "1"]
 
 
+def test_exports_behind_links_are_found_once(exported, tmp_path):
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "1").symlink_to(exported / "decoder" / "1")
+    (served / "back").symlink_to(served)
+    assert find_exports(served) == [served / "1"]
+
+
+def test_a_saved_model_without_the_export_extra_is_answered_with_the_command(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis.prediction_log_pb2", None)
+    monkeypatch.delattr("tensorflow_serving.apis.prediction_log_pb2", raising=False)
+    with pytest.raises(ImportError, match=r'pip install "keras-vae\[export\]"'):
+        verify(exported / "decoder" / "1")
+
+
 def test_the_process_that_proves_has_nothing_of_keras_vae(exported, tmp_path):
     # A keras_vae that cannot be imported stands first on the path of the process.
     (tmp_path / "keras_vae.py").write_text("raise SystemExit('keras_vae was imported')")

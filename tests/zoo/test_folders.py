@@ -37,6 +37,27 @@ def folder(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "tiny")
 
 
+def test_the_state_of_the_optimizer_stays_at_home(model, saved, tmp_path):
+    model.save_weights(tmp_path / "all.weights.h5")
+    size = (saved / store.WEIGHTS).stat().st_size
+    assert size < (tmp_path / "all.weights.h5").stat().st_size - 4 * model.count_params()
+    loaded = keras_vae.zoo.load(saved)
+    for one, other in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["me/tiny", "my tiny", "_tiny", "m\u00fcde", ".."])
+def test_a_name_that_not_all_could_bear_is_refused(model, tmp_path, name):
+    with pytest.raises(ValueError, match=f"letter or a digit first. Received: name='{name}'"):
+        keras_vae.zoo.save(model, tmp_path / "folder", name=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_is_never_the_name_of_a_shipped_model():
+    with pytest.raises(ValueError, match="give the string, 'conv_mnist'"):
+        keras_vae.zoo.load(Path("conv_mnist"))
+
+
 def test_saved_folder_holds_what_the_design_says(saved):
     assert {path.name for path in saved.iterdir()} == {
         "recipe.toml",

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import socket
 import threading
 import urllib.parse
 from types import SimpleNamespace
@@ -206,9 +207,18 @@ def test_push_uploads_the_files_of_the_folder_and_pins_the_commit(saved, tmp_pat
     assert (repo, created["private"], created["exist_ok"]) == ("org/tiny", True, True)
     names = [file.name for file in saved.iterdir()]
     chosen = huggingface_hub.utils.filter_repo_objects(
-        [*names, "notes.txt", "code.py"], allow_patterns=uploaded["allow_patterns"]
+        [*names, "notes.txt", "code.py", "notes.png", "drafts/samples.png"],
+        allow_patterns=uploaded["allow_patterns"],
     )
     assert sorted(chosen) == sorted(names)
+
+
+def test_push_without_a_network_says_so(saved, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(OSError, match="cannot be reached"):
+            keras_vae.zoo.push(saved, "hf://org/tiny")
 
 
 def test_a_damaged_folder_is_not_pushed(saved, tmp_path, monkeypatch):

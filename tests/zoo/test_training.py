@@ -155,6 +155,28 @@ def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeyp
         keras_vae.zoo.train(recipe(1, learning_rate=0.1), tmp_path / "tiny", verbose=0)
 
 
+def test_words_and_the_evaluation_may_change_before_an_interrupted_training_goes_on(
+    tmp_path, monkeypatch
+):
+    def crash(*args, **kwargs):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "measure", crash)
+        with pytest.raises(MemoryError):
+            keras_vae.zoo.train(recipe(1), tmp_path / "tiny", verbose=0)
+    np.save(tmp_path / "tiny.training" / evaluation.LOG_LIKELIHOOD, np.zeros(297, np.float32))
+    mended = dataclasses.replace(
+        recipe(1), summary="Tiny.", evaluation=EvaluationRecipe(num_samples=20)
+    )
+    monkeypatch.setattr(training._Clock, "on_epoch_end", lambda *_: pytest.fail("trained again"))
+    folder = keras_vae.zoo.train(mended, tmp_path / "tiny", verbose=0)
+    info = keras_vae.zoo.info(folder)
+    assert info.recipe == mended
+    assert info.results["protocol"]["importance_samples"] == 20
+    assert info.results["test"]["log_likelihood"]["mean"] < -1.0
+
+
 def test_a_stage_is_trained_first_and_resumed_too(tmp_path, monkeypatch):
     def crash(*args, **kwargs):
         raise MemoryError

@@ -47,6 +47,15 @@ def test_images_that_the_model_cannot_take_are_refused(server, connect, images, 
     assert server.asked == []
 
 
+@pytest.mark.parametrize("value", [1, -3, 1000])
+def test_whole_numbers_that_are_no_pixels_are_taken(connect, value):
+    whole = np.full((2, 9, 7, 1), value)
+    client = connect("dense")
+    np.testing.assert_array_equal(
+        client.encode(whole)["loc"], client.encode(np.float32(whole))["loc"]
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
