@@ -188,8 +188,22 @@ def nodes_of(graph_def) -> list:
     return [*graph_def.node, *inner]
 
 
+def _served_functions(graph_def):
+    """Returns the functions that the graph calls, in whatever way; it calls none of gradients."""
+    functions = {function.signature.name: function for function in _functions_of(graph_def)}
+    called, nodes = {}, list(graph_def.node)
+    while nodes:
+        for value in nodes.pop().attr.values():
+            for name in (value.func.name, *(each.name for each in value.list.func)):
+                if name in functions and name not in called:
+                    called[name] = functions[name]
+                    nodes.extend(functions[name].node_def)
+    return list(called.values())
+
+
 def _refuse_what_is_not_served(graph_def):
-    nodes, functions = nodes_of(graph_def), _functions_of(graph_def)
+    functions = _served_functions(graph_def)
+    nodes = [*graph_def.node, *(node for function in functions for node in function.node_def)]
     for pattern, reason in _NOT_SERVED.items():
         if found := sorted({node.op for node in nodes if re.search(pattern, node.op)}):
             raise Unservable(f"The graph holds operations that {reason}: {', '.join(found)}.")

@@ -1,5 +1,6 @@
 """SavedModel: what TF Serving loads."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from keras_vae.export.verification import check, extra
 from keras_vae.export.warm_up import write_warm_up
 from keras_vae.files import atomic_directory
 from keras_vae.vae import VAE
+
+_logger = logging.getLogger(__name__)
 
 
 def to_saved_model(
@@ -78,7 +81,7 @@ def to_saved_model(
     path = Path(base_dir, f"{version:d}")
     with atomic_directory(path) as folder:
         fresh_process.start()
-        write(offered, folder)
+        _write_with_gradients(offered, folder)
         proof = Proof.of(model, offered, None, TOLERANCES["saved_model"], force=force)
         write_into_saved_model(folder, Carried(about, proof))
         write_warm_up(folder, path.parent.name, proof.cases)
@@ -86,11 +89,17 @@ def to_saved_model(
     return path
 
 
-def write(offered: dict[str, Signature], folder: Path) -> None:
+def write(offered: dict[str, Signature], folder: Path, *, gradients: bool = False) -> None:
     """Writes signatures by their names as a SavedModel, with nothing of the model that they lack.
+
+    Args:
+        offered: The signatures.
+        folder: Where to.
+        gradients: Whether to write the gradients, too, that are not TensorFlow's own.
 
     Raises:
         OSError: If it cannot be written.
+        ValueError: If there is such a gradient that TensorFlow cannot write.
     """
     functions = {
         name: signature.compiled.get_concrete_function() for name, signature in offered.items()
@@ -100,10 +109,19 @@ def write(offered: dict[str, Signature], folder: Path) -> None:
     module = tf.Module()
     variables = (variable for function in functions.values() for variable in function.variables)
     module.weights = list({id(variable): variable for variable in variables}.values())
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=gradients)
     try:
-        tf.saved_model.save(module, os.fspath(folder), signatures=functions)
+        tf.saved_model.save(module, os.fspath(folder), signatures=functions, options=options)
     except tf.errors.OpError as error:  # TensorFlow has errors of its own for a full disk.
         raise OSError(f"The SavedModel cannot be written: {error.message}") from error
+
+
+def _write_with_gradients(offered, folder):
+    try:
+        write(offered, folder, gradients=True)
+    except ValueError as error:
+        _logger.warning("The SavedModel will not be differentiable: %s", error)
+        write(offered, folder)
 
 
 def _to_next_version(model, base_dir, *arguments, **options):

@@ -140,7 +140,9 @@ def find_exports(path: str | os.PathLike) -> list[Path]:
     found, seen = [], set()
     for folder, subfolders, names in os.walk(path, followlinks=True):
         # What a killed export has left bears a name that starts with a dot.
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        # Links come last, so that what they lead to bears its own name.
+        visible = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(visible, key=lambda name: os.path.islink(os.path.join(folder, name)))
         if (real := os.path.realpath(folder)) in seen:
             subfolders.clear()  # a link that leads back
             continue

@@ -355,18 +355,21 @@ def _load(source):
         try:
             vae = keras.saving.load_model(source, compile=False)
         except TypeError as error:
-            unknown = re.search("class '[^']*'", str(error).rpartition("Could not locate ")[2])
-            raise ValueError(
-                f"{source} cannot be read{f': there is no {unknown[0]} here' if unknown else ''}. "
-                "If it holds classes of your own program, export it there, by `keras_vae.export`."
-            ) from error
+            unknown = re.search("Could not locate ((?:class|function) '[^']*')", str(error))
+            reason = str(error).rpartition("Exception encountered: ")[2].splitlines()[0]
+            if unknown:
+                reason = (
+                    f"there is no {unknown[1]} here. Export it in the program that has it, by "
+                    "`keras_vae.export`."
+                )
+            raise ValueError(f"{source} cannot be read: {reason}") from error
         if not isinstance(vae, keras_vae.VAE):
             raise ValueError(f"{source} holds a {type(vae).__name__}, not a VAE.")
         return vae, {"name": Path(source).stem}
     from keras_vae import zoo
 
     recipe = zoo.info(source).recipe
-    return zoo.load(source, compile=False), {"name": recipe.name, "licence": recipe.licence}
+    return zoo.load(source, compile=False), {"name": recipe.safe_name, "licence": recipe.licence}
 
 
 def _report(jobs, as_json):

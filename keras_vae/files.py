@@ -113,13 +113,17 @@ def remove_directory(path: str | os.PathLike) -> None:
     Of a symbolic link, both it and the folder that it leads to are removed.
 
     Raises:
-        OSError: If it cannot be renamed; it is whole, then.
+        OSError: If it cannot be renamed, or the link not be removed; it is whole, then.
     """
     folder = _followed(path)
     doomed = _temporary_sibling(folder)
     os.rename(folder, doomed)
     if folder != Path(path):
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except OSError:
+            os.rename(doomed, folder)
+            raise
     shutil.rmtree(doomed, ignore_errors=True)
 
 

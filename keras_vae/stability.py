@@ -100,7 +100,11 @@ class Guard:
             gradients: Those of all replicas together, in the order of the trainable weights.
         """
         scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-        norm = tf.linalg.global_norm([g for g in gradients if g is not None])
+        given = [g for g in gradients if g is not None]
+        if scaled:
+            scale = model.optimizer.scale_loss(tf.constant(1.0))
+            given = [g / scale for g in given]
+        norm = tf.linalg.global_norm(given)
         total = sum_over_replicas(tf.reduce_sum(losses.loss))
         # A loss scale tries how far it can go: the optimizer expects its gradients to overflow.
         is_finite = tf.math.is_finite(total)
@@ -112,10 +116,9 @@ class Guard:
             num_bad = tf.cond(
                 tf.math.is_finite(norm),
                 lambda: 0.0,
-                lambda: tf.add_n([_num_bad(g) for g in gradients if g is not None]),
+                lambda: tf.add_n([_num_bad(g) for g in given]),
             )
             is_finite &= scaled | (num_bad == 0)
-            norm /= tf.cast(model.optimizer.scale_loss(1.0), norm.dtype)
             is_usual = ~(norm > self.skip_norm) | (num_bad > 0)
 
         def observe():

@@ -53,8 +53,8 @@ class Trainer(keras.Model):
         Args:
             optimizer: Any Keras optimizer; "adam" is `keras_vae.optimizers.Adam`.
             guard: Leaves out steps that are not finite, or out of the line.
-            jit_compile: Whether to compile with XLA. "auto": on a single GPU or TPU, without a
-                strategy that mirrors the model.
+            jit_compile: Whether to compile with XLA; under a strategy that mirrors the model,
+                nothing is. "auto": on a single GPU or TPU.
             steps_per_execution: Optimizer steps per call of the compiled function, behind which
                 callbacks hear of a batch. "auto": a tenth of a second's worth on a CPU, at most 32;
                 1 if a callback given to `fit` listens to batches, and does not say by an attribute
@@ -63,7 +63,7 @@ class Trainer(keras.Model):
 
         Raises:
             ValueError: If a loss or metrics are given, or the optimizer is to accumulate gradients
-                on several replicas, which Keras cannot.
+                under a strategy that mirrors the model, where Keras cannot.
         """
         for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(argument) is not None:
@@ -72,8 +72,9 @@ class Trainer(keras.Model):
                     f"kl by itself: leave `{argument}` out, and choose the objective when you "
                     f"construct it. Received: {argument}={kwargs[argument]!r}."
                 )
-        accumulated = _batches_per_step(optimizer)
-        if accumulated > 1 and mirrors(self.distribute_strategy):
+        inner = without_loss_scale(optimizer)
+        accumulated = getattr(inner, "gradient_accumulation_steps", None)
+        if accumulated and mirrors(self.distribute_strategy):
             raise ValueError(
                 "Keras cannot accumulate gradients where replicas are kept alike: take larger "
                 f"batches. Received: gradient_accumulation_steps={accumulated}."
@@ -81,6 +82,7 @@ class Trainer(keras.Model):
         self._asked = {"jit_compile": jit_compile, "steps_per_execution": steps_per_execution}
         if jit_compile == "auto":
             jit_compile = picks_xla(self.distribute_strategy) and not kwargs.get("run_eagerly")
+        jit_compile = jit_compile and not mirrors(self.distribute_strategy)
         super().compile(
             optimizer=Adam() if optimizer == "adam" else optimizer,
             jit_compile=jit_compile,
@@ -112,7 +114,8 @@ class Trainer(keras.Model):
         for network, positions in given.pop("frozen", {}).items():
             layers = list(getattr(self, network)._flatten_layers())
             for position, layer in enumerate(layers):  # parents first: they set their children
-                layer.trainable = position not in positions
+                if layer.trainable == (position in positions):
+                    layer.trainable = not layer.trainable
         self.compile(**{key: value for key, value in given.items() if value is not None})
         self._build_optimizer()
 
@@ -254,10 +257,6 @@ class Trainer(keras.Model):
                 f"{defining['train_step'].__name__} should define these and not `train_step`."
             )
 
-    @property
-    def _batches_per_step(self):
-        return _batches_per_step(getattr(self, "optimizer", None))
-
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             super().make_test_function(force=True)
@@ -338,11 +337,6 @@ class Trainer(keras.Model):
 def _labels(y, sample_weight):
     # Keras drops weights that come without labels, so they stand in for some.
     return sample_weight if y is None else y
-
-
-def _batches_per_step(optimizer):
-    inner = without_loss_scale(optimizer)
-    return getattr(inner, "gradient_accumulation_steps", None) or 1
 
 
 def _by_name(method, args, kwargs):

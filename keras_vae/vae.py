@@ -50,8 +50,8 @@ class VAE(Trainer):
     Attributes:
         latent_dim: Number of latents.
         event_shape: Shape of one example.
-        step: Batches trained on so far, saved with the weights: optimizer steps, unless the
-            optimizer accumulates the gradients of several. Schedules count optimizer steps.
+        step: Optimizer steps taken so far, saved with the weights. Schedules count with it. Where
+            the optimizer accumulates the gradients of several batches, each counts.
 
     Call arguments:
         x: Data. Shape (batch, *event_shape).
@@ -320,7 +320,7 @@ class VAE(Trainer):
         x = tf.cast(x, tf.float32)
         posterior = self._encode(x, training)
         inference = self._infer(x, posterior, self.objective.num_samples, seed, training)
-        return self.objective(inference, tf.convert_to_tensor(self.step) // self._batches_per_step)
+        return self.objective(inference, tf.convert_to_tensor(self.step))
 
     def _backward(self, data):
         """Returns whether to take a step, and the gradients for it."""

@@ -141,7 +141,7 @@ def test_a_keras_file_with_classes_of_ones_own_is_answered_in_a_line(make_vae, t
     result = run("export", tmp_path / "own.keras", "--out", tmp_path)
     assert result.exit_code == 1
     assert "own.keras cannot be read: there is no class 'Twice' here." in result.output
-    assert "export it there" in result.output
+    assert "Export it in the program that has it" in result.output
 
 
 def test_a_name_with_a_dot_keeps_it(make_vae, tmp_path):

@@ -121,24 +121,6 @@ def test_clipping_is_of_accumulated_gradients_as_in_keras(make_noiseless_vae, im
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
-def test_schedules_count_optimizer_steps_where_gradients_are_accumulated(make_vae, images):
-    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=3)
-    vae = compiled(make_vae, optimizer=optimizer, run_eagerly=True)
-    objective, steps = vae.objective, []
-
-    class Recorder:
-        num_samples = objective.num_samples
-
-        def __call__(self, inference, step):
-            steps.append(int(step))
-            return objective(inference, step)
-
-    vae.objective = Recorder()
-    fit(vae, images[:28])
-    assert steps == [0, 0, 0, 1, 1, 1, 2]
-    assert int(optimizer.iterations) == 2
-
-
 def test_a_norm_that_is_no_float_is_named(make_vae, images):
     vae = compiled(make_vae, guard=Guard())
     with pytest.raises(NonFiniteError, match="infinite: the norm of the gradient, which is too"):

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import tomli_w
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 _LOWEST = {
     "epochs": 1,
     "batch_size": 1,
@@ -141,10 +140,6 @@ class Recipe:
         data: What it was trained on, if known.
         training: How, if known.
         evaluation: How it is measured, if known.
-
-    Raises:
-        ValueError: If the name is not made of letters, digits, "_", "." and "-", of which Keras,
-            file systems and servers take any.
     """
 
     name: str
@@ -155,12 +150,17 @@ class Recipe:
     training: TrainingRecipe | None = None
     evaluation: EvaluationRecipe | None = None
 
-    def __post_init__(self):
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(
-                "The `name` of a model should be letters, digits, '_', '.' and '-', a letter or a "
-                f"digit first. Received: name={self.name!r}."
-            )
+    @property
+    def safe_name(self) -> str:
+        """The name as Keras, file systems and servers take any: of A-Z, a-z, 0-9, "_", "." and "-".
+
+        Example:
+
+        >>> Recipe("me/my digits", {}).safe_name
+        'me_my_digits'
+        """
+        safe = re.sub("[^A-Za-z0-9_.-]", "_", self.name)
+        return safe if safe[:1].isalnum() else f"vae{safe}"
 
     @classmethod
     def of(cls, model, *, name: str, summary: str = "") -> "Recipe":
@@ -196,7 +196,7 @@ class Recipe:
                 "prior", {**self.model["prior"], "latent_dim": overrides["latent_dim"]}
             )
         try:
-            return _construct(table, "model", self.name)
+            return _construct(table, "model", self.safe_name)
         except (TypeError, ValueError) as error:
             raise ValueError(f"The recipe of {self.name!r} cannot be built: {error}") from error
 

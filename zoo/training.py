@@ -228,8 +228,7 @@ def _compile(model, recipe, num_images):
     model.compile(
         Adam(learning_rate, global_clipnorm=training.clip_norm, **averages),
         guard=Guard(training.skip_norm),
-        # XLA compiles for one device.
-        jit_compile=training.jit_compile and not replicas.mirrors(tf.distribute.get_strategy()),
+        jit_compile=training.jit_compile,
         steps_per_execution=training.steps_per_execution,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vae import ConvVAE
+from keras_vae import VAE, ConvVAE
 from keras_vae.distributions import kl_divergence
 from keras_vae.export import ExportError, find_exports, saved_model, to_saved_model, verify
 from keras_vae.export.signatures import signatures
@@ -154,6 +154,40 @@ np.save({str(tmp_path / "slope.npy")!r}, tape.gradient(outputs[{output!r}], valu
     expected = tape.gradient(outputs[output], value)
     assert np.ptp(expected) > 1e-3
     np.testing.assert_allclose(np.load(tmp_path / "slope.npy"), expected, rtol=1e-4, atol=1e-5)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnGradient(keras.layers.Layer):
+    """The identity, with a gradient that no server runs, or that cannot even be written."""
+
+    def __init__(self, can_be_written):
+        super().__init__()
+        self.can_be_written = can_be_written
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def same(value):
+            def gradient(upstream):
+                if not self.can_be_written:
+                    raise ValueError("no gradient today")
+                return tf.numpy_function(lambda array: 2.0 * array, [upstream], tf.float32)
+
+            return tf.identity(value), gradient
+
+        return same(inputs)
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_a_gradient_that_no_server_runs_does_not_keep_an_export_from_one(
+    dense, export, caplog, can_be_written
+):
+    inputs = keras.Input((dense.latent_dim,))
+    decoder = keras.Model(inputs, dense.decoder(OwnGradient(can_be_written)(inputs)))
+    model = VAE(dense.encoder, decoder, prior=dense.prior, posterior=dense.posterior)
+    model.step.assign(1)
+    z = model.prior.distribution().sample(5, seed=(5, 6))
+    assert_close(export(model, "decoder")["decode"](z=z), {"image": model.decode(z).mean()})
+    assert ("will not be differentiable" in caplog.text) == (not can_be_written)
 
 
 def test_only_the_weights_of_the_part_are_written(build, export):

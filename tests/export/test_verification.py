@@ -193,7 +193,9 @@ def test_exports_behind_links_are_found_once(exported, tmp_path):
     served.mkdir()
     (served / "1").symlink_to(exported / "decoder" / "1")
     (served / "back").symlink_to(served)
-    assert find_exports(served) == [served / "1"]
+    shutil.copytree(exported / "encoder" / "1", served / "2")
+    (served / "0").symlink_to("2")
+    assert find_exports(served) == [served / "1", served / "2"]
 
 
 def test_a_saved_model_without_the_export_extra_is_answered_with_the_command(exported, monkeypatch):
