@@ -92,7 +92,7 @@ def latent_grid(model, x: np.ndarray, *, size: int = 10):
     """Shows images decoded on a grid over two latents, spaced by quantiles of the prior.
 
     With more than two latents, the two that carry most nats on `x` vary and the others stay at 0.
-    With a single one, it is a single row.
+    A single one goes along the rows, one behind the other.
 
     Args:
         model: A VAE of images with a standard normal prior.
@@ -105,12 +105,14 @@ def latent_grid(model, x: np.ndarray, *, size: int = 10):
     Raises:
         ValueError: If the images have neither one nor three channels.
     """
+    figure = blank_sheet(model, size, size, margin=(0.3, 0.52))
     rows, (first, second) = decoded_grid(model, x, size, size)
-    figure = blank_sheet(model, size, len(rows), margin=(0.3, 0.52))
     axes = figure.subplots()
     draw_sheet(axes, rows, "decoded grid, 5% to 95% of the prior")
-    axes.set_xlabel(f"latent {first}", fontsize=TEXT_SIZE)
-    if second is not None:
+    if second is None:
+        axes.set_xlabel(f"latent {first}, row by row", fontsize=TEXT_SIZE)
+    else:
+        axes.set_xlabel(f"latent {first}", fontsize=TEXT_SIZE)
         axes.set_ylabel(f"latent {second}", fontsize=TEXT_SIZE)
     return figure
 
@@ -118,18 +120,18 @@ def latent_grid(model, x: np.ndarray, *, size: int = 10):
 def decoded_grid(model, x: np.ndarray, rows: int, columns: int):
     """Returns images, (rows, columns, *event_shape), and the latents that vary across and down.
 
-    With a single latent there is one row, and `None` varies down.
+    A single latent goes along the rows, one behind the other; `None` varies down.
     """
     prior = model.prior.distribution()
+    z = np.zeros((rows, columns, model.latent_dim), np.float32)
     if model.latent_dim == 1:
-        z = np.zeros((1, columns, 1), np.float32)
         first, second = 0, None
+        z[..., first] = np.reshape(_quantiles(rows * columns), (rows, columns))
     else:
-        z = np.zeros((rows, columns, model.latent_dim), np.float32)
         nats = metrics.kl_per_latent(model, x).mean(axis=0)
         first, second = map(int, np.argsort(-nats, kind="stable")[:2])
+        z[..., first] = _quantiles(columns)
         z[..., second] = _quantiles(rows)[:, np.newaxis]
-    z[..., first] = _quantiles(columns)
     z = prior.mean() + prior.stddev() * z
     return model.decode(z).mean().numpy(), (first, second)
 
