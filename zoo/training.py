@@ -264,7 +264,6 @@ class _IntoPlace(keras.callbacks.Callback):
     def __init__(self, best):
         super().__init__()
         self.best = best
-
         self.written = best.with_name(_JUST_WRITTEN)
 
     def on_train_begin(self, logs=None):

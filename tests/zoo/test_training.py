@@ -30,6 +30,10 @@ def recipe(epochs, **changes):
     )
 
 
+def crash(*args, **kwargs):
+    raise MemoryError
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     return keras_vae.zoo.train(recipe(3), tmp_path_factory.mktemp("zoo") / "tiny", verbose=0)
@@ -132,9 +136,6 @@ def test_a_training_of_an_older_version_is_not_touched(tmp_path):
 
 
 def test_crash_while_measuring_does_not_cost_the_training(tmp_path, monkeypatch):
-    def crash(*args, **kwargs):
-        raise MemoryError
-
     with monkeypatch.context() as patch:
         patch.setattr(training, "measure", crash)
         with pytest.raises(MemoryError):
@@ -145,9 +146,6 @@ def test_crash_while_measuring_does_not_cost_the_training(tmp_path, monkeypatch)
 
 
 def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeypatch):
-    def crash(*args, **kwargs):
-        raise MemoryError
-
     monkeypatch.setattr(training, "measure", crash)
     with pytest.raises(MemoryError):
         keras_vae.zoo.train(recipe(1), tmp_path / "tiny", verbose=0)
@@ -158,9 +156,6 @@ def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeyp
 def test_words_and_the_evaluation_may_change_before_an_interrupted_training_goes_on(
     tmp_path, monkeypatch
 ):
-    def crash(*args, **kwargs):
-        raise MemoryError
-
     with monkeypatch.context() as patch:
         patch.setattr(training, "measure", crash)
         with pytest.raises(MemoryError):
@@ -178,9 +173,6 @@ def test_words_and_the_evaluation_may_change_before_an_interrupted_training_goes
 
 
 def test_a_stage_is_trained_first_and_resumed_too(tmp_path, monkeypatch):
-    def crash(*args, **kwargs):
-        raise MemoryError
-
     stage = dataclasses.replace(recipe(2, patience=5), name="stage")
     monkeypatch.setattr(keras_vae.zoo.store, "_RECIPES", tmp_path)
     (tmp_path / "stage.toml").write_text(stage.to_toml(), encoding="utf-8")
