@@ -1,6 +1,8 @@
 """Follows a training with MLflow, offline, and in a CSV file: numbers of every epoch.
 
-    python track_with_mlflow.py --out tracked
+    pip install -c constraints.txt ".[data,tracking]"             # from the clone
+    python examples/track_with_mlflow.py --out tracked
+    pip install mlflow                                            # mlflow-skinny lacks its `ui`
     mlflow ui --backend-store-uri sqlite:///tracked/mlflow.db     # to look at it
 
 Keras' own callbacks do the work, here MLflow's; Weights & Biases has `wandb.integration.keras.

@@ -114,8 +114,18 @@ def read_carried(format: str, path: Path) -> Carried:
         ) from error
 
 
+def read_metadata_of_saved_model(folder: Path) -> dict[str, str]:
+    """Reads what a version says of itself.
+
+    Raises:
+        OSError: If it says nothing.
+        ValueError: If that is no JSON.
+    """
+    return json.loads((folder / _FOLDER / _METADATA).read_text())
+
+
 def _read_saved_model(folder):
-    metadata = json.loads((folder / _FOLDER / _METADATA).read_text())
+    metadata = read_metadata_of_saved_model(folder)
     return metadata, (folder / _FOLDER / _PROOF).read_bytes()
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.export.carried import Carried, append_to_litert, describe
-from keras_vae.export.proof import TOLERANCES, ExportError, as_input, check_trained
+from keras_vae.export.proof import ExportError, as_input, check_trained
 from keras_vae.export.quantization import Float16, Int8, check_quantization
+from keras_vae.export.runtimes import first_line
 from keras_vae.export.saved_model import write as write_saved_model
 from keras_vae.export.signatures import full_precision, signatures
-from keras_vae.export.single_file import prove, representative, single_file
+from keras_vae.export.single_file import Bounds, prove, representative, single_file
 from keras_vae.export.verification import extra, refuse_random_operations
 from keras_vae.vae import VAE
 
@@ -34,6 +35,7 @@ def to_litert(
     *,
     quantize: Float16 | Int8 | None = None,
     examples: np.ndarray | None = None,
+    tolerance: float | None = None,
     uint8_images: bool = False,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
@@ -53,6 +55,9 @@ def to_litert(
         quantize: A `Float16` or an `Int8`; everything is float32 if not given.
         examples: Data to compare on, and for `Int8` to find the ranges with: some hundred examples,
             (batch, *event_shape). Samples of the model if not given.
+        tolerance: Largest difference from the model, per unit of the value, and per one below 1;
+            1e-5, or that of `quantize`, if not given. Where large terms cancel, as in data on a
+            large scale, float32 cannot hold to that, and a good file needs more.
         uint8_images: Whether images come as uint8, from 0 to 255, and are scaled in the graph.
         metadata: What the file should say of itself besides, such as a licence.
         overwrite: Whether an existing file may be replaced.
@@ -68,7 +73,8 @@ def to_litert(
         ImportError: If the export extra is not installed.
         OSError: If it cannot be written.
         TypeError: If `model` is not a `VAE`, or `quantize` is none of the above.
-        ValueError: If there is no such part.
+        ValueError: If there is no such part, `path` does not end in .tflite or is the address of a
+            bucket, or `tolerance` is not above 0.
 
     Example:
 
@@ -82,9 +88,9 @@ def to_litert(
     check_quantization(quantize)
     check_trained(model, force=force)
     extra("ai_edge_litert.interpreter")
-    tolerance = TOLERANCES["litert"] if quantize is None else quantize.tolerance
+    bounds = Bounds.of("litert", model, quantize, tolerance)
     about = describe(model, part, signature.name, uint8_images=uint8_images, metadata=metadata)
-    with single_file(path, overwrite=overwrite) as temporary:
+    with single_file("litert", path, overwrite=overwrite) as temporary:
         with full_precision(model):
             # Before the conversion: NaN has no range.
             real = representative(model, examples, force=force)
@@ -94,7 +100,7 @@ def to_litert(
             temporary.write_bytes(content)
             append_to_litert(temporary, carried)
 
-        prove("litert", temporary, write, model, signature, about, real["image"], tolerance, force)
+        prove("litert", temporary, write, model, signature, about, real["image"], bounds, force)
     return Path(path)
 
 
@@ -139,4 +145,4 @@ def _reason(error):
     missing = re.search(r"(?:TF Select|Custom) ops: (.+)", str(error))
     if missing:
         return f"it has no operation {missing[1]}."
-    return str(error).strip().splitlines()[0]
+    return first_line(error)

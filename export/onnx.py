@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_vae.export.carried import Carried, describe, write_into_onnx
-from keras_vae.export.proof import TOLERANCES, ExportError, as_input, check_trained
+from keras_vae.export.proof import ExportError, as_input, check_trained
 from keras_vae.export.quantization import Float16, Int8, check_quantization
 from keras_vae.export.signatures import full_precision, onnx_signature
-from keras_vae.export.single_file import prove, representative, single_file
+from keras_vae.export.single_file import Bounds, prove, representative, single_file
 from keras_vae.export.verification import extra, refuse_random_operations
 from keras_vae.vae import VAE
 
@@ -30,6 +30,7 @@ def to_onnx(
     *,
     quantize: Float16 | Int8 | None = None,
     examples: np.ndarray | None = None,
+    tolerance: float | None = None,
     uint8_images: bool = False,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
@@ -50,6 +51,9 @@ def to_onnx(
         quantize: A `Float16` or an `Int8`; everything is float32 if not given.
         examples: Data to compare on, and for `Int8` to find the ranges with: some hundred examples,
             (batch, *event_shape). Samples of the model if not given.
+        tolerance: Largest difference from the model, per unit of the value, and per one below 1;
+            1e-5, or that of `quantize`, if not given. Where large terms cancel, as in data on a
+            large scale, float32 cannot hold to that, and a good file needs more.
         uint8_images: Whether images come as uint8, from 0 to 255, and are scaled in the graph.
         metadata: What the file should say of itself besides, such as a licence.
         overwrite: Whether an existing file may be replaced.
@@ -65,7 +69,8 @@ def to_onnx(
         ImportError: If the export extra is not installed.
         OSError: If it cannot be written.
         TypeError: If `model` is not a `VAE`, or `quantize` is none of the above.
-        ValueError: If there is no such part.
+        ValueError: If there is no such part, `path` does not end in .onnx or is the address of a
+            bucket, or `tolerance` is not above 0.
 
     Example:
 
@@ -80,9 +85,9 @@ def to_onnx(
     check_trained(model, force=force)
     for package in ("tf2onnx", "onnx", "onnxruntime"):
         extra(package)
-    tolerance = TOLERANCES["onnx"] if quantize is None else quantize.tolerance
+    bounds = Bounds.of("onnx", model, quantize, tolerance)
     about = describe(model, part, signature.name, uint8_images=uint8_images, metadata=metadata)
-    with single_file(path, overwrite=overwrite) as temporary:
+    with single_file("onnx", path, overwrite=overwrite) as temporary:
         with full_precision(model):
             _check_size(signature)
             real = representative(model, examples, force=force)
@@ -96,7 +101,7 @@ def to_onnx(
             write_into_onnx(proto, carried)
             temporary.write_bytes(proto.SerializeToString())
 
-        prove("onnx", temporary, write, model, signature, about, real["image"], tolerance, force)
+        prove("onnx", temporary, write, model, signature, about, real["image"], bounds, force)
     return Path(path)
 
 

@@ -16,9 +16,9 @@ from keras_vae.vae import VAE
 
 tfd = tfp.distributions
 
-# Differences are allowed per unit of the value, and per one for values below 1. A SavedModel runs
-# the model's own kernels. Those of onnxruntime and LiteRT add in another order, and of float32's 7
-# digits, a sum of thousands of terms then loses one or two.
+# Differences are allowed at the export, per unit of the value, and per one for values below 1. A
+# SavedModel runs the model's own kernels. Those of onnxruntime and LiteRT add in another order, and
+# of float32's 7 digits, a sum of thousands of terms then loses one or two.
 TOLERANCES = {"saved_model": 1e-6, "onnx": 1e-5, "litert": 1e-5}
 
 _BATCH_SIZES = (1, 7, 64)

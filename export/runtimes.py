@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 WARM_UP = Path("assets.extra", "tf_serving_warmup_requests")
+WARM_UP_BATCH_SIZES = (1, 64)
 
 # TF Serving registers all operations of TensorFlow's core. These need Python, or a compiler that
 # the stock server is built without.
@@ -141,8 +142,7 @@ class OnnxRuntime(Runtime):
             onnx.checker.check_model(os.fspath(path), full_check=True)
             self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's share no class.
-            reason = str(error).strip().splitlines()[0]
-            raise Unservable(f"It is not valid ONNX: {reason}") from error
+            raise Unservable(f"It is not valid ONNX: {first_line(error)}") from error
         inputs = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
         # A file holds one function, without a name: the exporter puts it among the properties.
@@ -177,6 +177,12 @@ class LiteRTRuntime(Runtime):
         if name not in self._runners:
             self._runners[name] = self._interpreter.get_signature_runner(name)
         return self._runners[name](**inputs)
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, or its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else repr(error)
 
 
 _functions_of = operator.attrgetter("library.function")

@@ -1,5 +1,7 @@
 """SavedModel: what TF Serving loads."""
 
+import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -8,7 +10,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_vae.export import fresh_process
-from keras_vae.export.carried import Carried, describe, write_into_saved_model
+from keras_vae.export.carried import (
+    Carried,
+    describe,
+    read_metadata_of_saved_model,
+    write_into_saved_model,
+)
+from keras_vae.export.paths import local_path
 from keras_vae.export.proof import TOLERANCES, Proof, check_trained
 from keras_vae.export.signatures import Signature, offered_signatures
 from keras_vae.export.verification import check, extra
@@ -17,6 +25,11 @@ from keras_vae.files import atomic_directory
 from keras_vae.vae import VAE
 
 _logger = logging.getLogger(__name__)
+
+# Of the proof that travels along. Other processors add in another order: float32 gets as much as in
+# the other formats, and of bfloat16 one rounding is 4e-3.
+_CARRIED_TOLERANCE = 1e-5
+_CARRIED_TOLERANCE_OF_16_BITS = 2e-2
 
 
 def to_saved_model(
@@ -34,11 +47,14 @@ def to_saved_model(
     What it offers is listed in `signatures.Signature`. The version is run in a fresh process, which
     has nothing of keras_vae, and compared with the model before it appears, and it appears whole;
     older versions are left alone. In its folder `assets.extra` are the first requests, with which
-    the server warms it up, and the proof and metadata that `verify` reads.
+    the server warms it up, and the proof and metadata that `verify` reads. Here a difference of
+    1e-6 is allowed. On other machines, which add in another order, the proof allows 1e-5, or 2e-2
+    if a layer computes in 16 bits, as in mixed precision.
 
     Args:
         model: The model.
-        base_dir: Folder of all versions; it is created if it is not there.
+        base_dir: Folder of all versions; it is created if it is not there. A warning is logged if
+            its newest version takes images of another dtype.
         part: "decoder", "encoder" or "vae".
         version: A number that is not taken yet; the next one above the existing ones if not given.
         uint8_images: Whether images come as uint8, from 0 to 255, and are scaled in the graph.
@@ -55,7 +71,8 @@ def to_saved_model(
         ImportError: If the export extra is not installed.
         OSError: If it cannot be written.
         TypeError: If `model` is not a `VAE`.
-        ValueError: If there is no such part, or `version` is not an integer of at least 0.
+        ValueError: If there is no such part, `version` is not an integer of at least 0, or
+            `base_dir` is the address of a bucket.
 
     Example:
 
@@ -69,6 +86,7 @@ def to_saved_model(
     >>> decode(z=tf.zeros((3, vae.latent_dim)))["image"].shape
     TensorShape([3, 8, 8, 1])
     """
+    base_dir = local_path(base_dir)
     if version is None:
         options = {"uint8_images": uint8_images, "metadata": metadata, "force": force}
         return _to_next_version(model, base_dir, part, **options)
@@ -78,12 +96,14 @@ def to_saved_model(
     check_trained(model, force=force)
     extra("tensorflow_serving.apis.prediction_log_pb2")
     about = describe(model, part, "serving_default", uint8_images=uint8_images, metadata=metadata)
-    path = Path(base_dir, f"{version:d}")
+    _warn_of_another_dtype(base_dir, about)
+    path = base_dir / f"{version:d}"
     with atomic_directory(path) as folder:
         fresh_process.start()
         _write_with_gradients(offered, folder)
         proof = Proof.of(model, offered, None, TOLERANCES["saved_model"], force=force)
-        write_into_saved_model(folder, Carried(about, proof))
+        carried = dataclasses.replace(proof, tolerance=_carried_tolerance(model))
+        write_into_saved_model(folder, Carried(about, carried))
         write_warm_up(folder, path.parent.name, proof.cases)
         check("saved_model", folder, proof)
     return path
@@ -122,6 +142,29 @@ def _write_with_gradients(offered, folder):
     except ValueError as error:
         _logger.warning("The SavedModel will not be differentiable: %s", error)
         write(offered, folder)
+
+
+def _carried_tolerance(model):
+    dtypes = (tf.as_dtype(layer.compute_dtype) for layer in model._flatten_layers())
+    in_16_bits = any(dtype.size < tf.float32.size for dtype in dtypes)
+    return _CARRIED_TOLERANCE_OF_16_BITS if in_16_bits else _CARRIED_TOLERANCE
+
+
+def _warn_of_another_dtype(base_dir, about):
+    # A client that knows the old version would send the new one numbers of the wrong range.
+    newest = _next_version(base_dir) - 1
+    with contextlib.suppress(OSError, ValueError, KeyError):  # there is none of this package
+        old = read_metadata_of_saved_model(base_dir / f"{newest}")
+        take_images = "decoder" not in (old["part"], about["part"])
+        if take_images and old["image_dtype"] != about["image_dtype"]:
+            _logger.warning(
+                "Version %d in %s takes images as %s, and the new one as %s: clients that hold "
+                "what the server said of the old one would send the new one the wrong numbers.",
+                newest,
+                base_dir,
+                old["image_dtype"],
+                about["image_dtype"],
+            )
 
 
 def _to_next_version(model, base_dir, *arguments, **options):

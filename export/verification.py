@@ -22,10 +22,11 @@ from keras_vae.vae import VAE
 
 tfd = tfp.distributions
 
+SUFFIXES = {".onnx": "onnx", ".tflite": "litert"}
+
 _NATS_BATCH = 128
 _TIMED_BATCH_SIZES = (1, 64)
 _TIMED_SECONDS = 0.5
-_SUFFIXES = {".onnx": "onnx", ".tflite": "litert"}
 _RANDOM = "Random|Multinomial|TruncatedNormal|Stateful(Uniform|StandardNormal)"
 
 
@@ -51,7 +52,7 @@ def verify(
         examples: Data to compare on, (batch, *event_shape), if a model is given; its own samples if
             not.
         tolerance: Largest difference allowed, per unit of the value, and per one for values below
-            1; that of the export if not given.
+            1; that which the export carries if not given.
         time: Whether to measure the time of a call, too.
 
     Returns:
@@ -121,9 +122,9 @@ def check(
             parity = dataclasses.replace(parity, lost_nats=nats(runtime))
         try:
             runtime.replay_warm_up()
-            times = _milliseconds(proof.cases[0], runtime) if time else {}
         except runtimes.Unservable as error:
             raise ExportError(f"A recorded first request fails: {error}") from error
+        times = _milliseconds(proof.cases[0], runtime) if time else {}
     return dataclasses.replace(parity, milliseconds=times)
 
 
@@ -149,7 +150,7 @@ def find_exports(path: str | os.PathLike) -> list[Path]:
         seen.add(real)
         if "saved_model.pb" in names:
             found.append(Path(folder))
-        exported = (name for name in names if name.endswith(tuple(_SUFFIXES)))
+        exported = (name for name in names if name.endswith(tuple(SUFFIXES)))
         found += [Path(folder, name) for name in exported if not name.startswith(".")]
     return sorted(found)
 
@@ -165,8 +166,8 @@ def format_of(path: Path) -> str:
         raise FileNotFoundError(f"There is no export at {path}.")
     if (path / "saved_model.pb").exists():
         return "saved_model"
-    if path.suffix in _SUFFIXES and path.is_file():
-        return _SUFFIXES[path.suffix]
+    if path.suffix in SUFFIXES and path.is_file():
+        return SUFFIXES[path.suffix]
     raise ValueError(
         "An export is the folder of one version of a SavedModel, or a file that ends in .onnx or "
         f".tflite. Received: path={str(path)!r}."

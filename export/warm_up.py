@@ -7,10 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.export.proof import Case
-from keras_vae.export.runtimes import WARM_UP
+from keras_vae.export.runtimes import WARM_UP, WARM_UP_BATCH_SIZES
 from keras_vae.export.verification import extra
-
-_BATCH_SIZES = (1, 64)
 
 
 def write_warm_up(folder: Path, name: str, cases: Iterable[Case]) -> None:
@@ -39,7 +37,7 @@ def write_warm_up(folder: Path, name: str, cases: Iterable[Case]) -> None:
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, inputs in first.items():
-            for size in _BATCH_SIZES:
+            for size in WARM_UP_BATCH_SIZES:
                 request = predict_pb2.PredictRequest()
                 request.model_spec.name = name
                 request.model_spec.signature_name = signature

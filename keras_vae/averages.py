@@ -39,6 +39,10 @@ class EvaluateAverages(keras.callbacks.Callback):
         self._raw = None
         self._is_fitting = False
 
+    def set_model(self, model):
+        super().set_model(model)
+        self._is_fitting = False  # an `evaluate` of its own begins with this, too
+
     def on_train_begin(self, logs=None):
         _, averages = self._averages()
         if self._raw is not None and all(map(_equal, [v for v, _ in self._raw], averages)):
@@ -60,9 +64,6 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._put_back()
-
-    def on_train_end(self, logs=None):
-        self._is_fitting = False
 
     def _averages(self):
         optimizer = self.model.optimizer

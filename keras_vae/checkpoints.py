@@ -105,13 +105,11 @@ class CheckpointFolder:
         return None
 
     def tidy(self) -> None:
-        """Removes what an interrupted write left, and puts aside what is damaged.
+        """Puts aside what is damaged.
 
         That is what is newer than the newest checkpoint that can be read. If none can be, all stay:
         a file server that does not answer is no reason to start afresh.
         """
-        for draft in self.path.glob(".checkpoint-*.tmp"):
-            draft.unlink(missing_ok=True)
         damaged = []
         for path in self._paths():
             try:

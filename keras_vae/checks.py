@@ -46,8 +46,9 @@ def _check_dataset(dataset, event_shape, support):
     if known is not None and support[0] <= known[0] and known[1] <= support[1]:
         return dataset
 
-    def check(*element):
-        values = tf.cast(element[0], tf.float32)
+    def check(first, *others):
+        first = tf.ensure_shape(first, (None, *event_shape))
+        values = tf.cast(first, tf.float32)
         smallest, largest = tf.reduce_min(values), tf.reduce_max(values)
         is_pixels = (smallest >= 0) & (largest <= 255) & (support == (0.0, 1.0))
         hint = tf.where(is_pixels, _SCALE_HINT, "")
@@ -55,7 +56,7 @@ def _check_dataset(dataset, event_shape, support):
         tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(values)), ["Data should be finite."])
         good = (smallest >= support[0]) & (largest <= support[1])
         tf.debugging.Assert(good, [f"{_range(support)} " + message])
-        return element if len(element) > 1 else element[0]
+        return (first, *others) if others else first
 
     return dataset.map(check)
 

@@ -345,6 +345,8 @@ _SUFFIXES = {"saved_model": "", "onnx": ".onnx", "litert": ".tflite"}
 
 def _load(source):
     """Returns a model and what its exports should say of where it is from."""
+    from keras_vae import zoo
+
     if source.endswith(".keras"):
         import keras
 
@@ -356,7 +358,8 @@ def _load(source):
             vae = keras.saving.load_model(source, compile=False)
         except TypeError as error:
             unknown = re.search("Could not locate ((?:class|function) '[^']*')", str(error))
-            reason = str(error).rpartition("Exception encountered: ")[2].splitlines()[0]
+            lines = str(error).rpartition("Exception encountered: ")[2].splitlines()
+            reason = lines[0] if lines else repr(error)
             if unknown:
                 reason = (
                     f"there is no {unknown[1]} here. Export it in the program that has it, by "
@@ -365,9 +368,7 @@ def _load(source):
             raise ValueError(f"{source} cannot be read: {reason}") from error
         if not isinstance(vae, keras_vae.VAE):
             raise ValueError(f"{source} holds a {type(vae).__name__}, not a VAE.")
-        return vae, {"name": Path(source).stem}
-    from keras_vae import zoo
-
+        return vae, {"name": zoo.Recipe(Path(source).stem, {}).safe_name}
     recipe = zoo.info(source).recipe
     return zoo.load(source, compile=False), {"name": recipe.safe_name, "licence": recipe.licence}
 

@@ -45,9 +45,14 @@ def feed(x, y, validation_data, batch_size: int | None, options: dict) -> tuple:
             size = options.get("validation_batch_size") or batch_size
             size = size or _keras_batch_size(array, options.get("validation_steps"))
             validation_data = rows.dataset_of(array, size)
+    tell_length(x, options)
+    return x, validation_data
+
+
+def tell_length(x, options: dict) -> None:
+    """Puts the number of batches of a dataset into the options of `fit`, if it is known."""
     if isinstance(x, tf.data.Dataset) and options.get("steps_per_epoch") is None:
         options["steps_per_epoch"] = _num_batches(x)
-    return x, validation_data
 
 
 def _keras_batch_size(array, steps):

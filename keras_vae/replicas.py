@@ -94,7 +94,15 @@ def make_function(
 
     Returns:
         A function from an iterator to the means over all replicas so far, by name.
+
+    Raises:
+        ValueError: If a metric is no running mean.
     """
+    if others := [m.name for m in metrics if not isinstance(m, keras.metrics.Mean)]:
+        raise ValueError(
+            "Replicas that are kept alike add up running means only, `keras.metrics.Mean`. "
+            f"Received: the metrics {', '.join(map(repr, others))}."
+        )
     strategy = tf.distribute.get_strategy()
     step_of_batch = tf.autograph.experimental.do_not_convert(step)
 
@@ -176,6 +184,7 @@ def share_of_batch(data) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
         ValueError: If there is not one weight for each example.
     """
     x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+    x = tf.convert_to_tensor(x)
     num_examples = tf.shape(x)[0]
     if weight is not None:
         weight = tf.convert_to_tensor(weight)

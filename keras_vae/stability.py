@@ -13,9 +13,9 @@ from keras_vae.replicas import sum_over_replicas
 
 _logger = logging.getLogger(__name__)
 
-_MENDS = (
-    "Mends: a smaller learning rate, or one that rises over the first steps; clipped gradients "
-    "(`global_clipnorm=1.0` of the optimizer); a bounded posterior scale "
+_REMEDIES = (
+    "What helps: a smaller learning rate, or one that rises over the first steps; clipped "
+    "gradients (`global_clipnorm=1.0` of the optimizer); a bounded posterior scale "
     "(`DiagonalNormal(max_log_variance=...)`); float32 instead of half precision; data scaled to "
     "the likelihood's range."
 )
@@ -101,7 +101,7 @@ class Guard:
         """
         scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         given = [g for g in gradients if g is not None]
-        if scaled:
+        if scaled or model.optimizer.loss_scale_factor:
             scale = model.optimizer.scale_loss(tf.constant(1.0))
             given = [g / scale for g in given]
         norm = tf.linalg.global_norm(given)
@@ -198,8 +198,14 @@ def clip(optimizer: keras.optimizers.Optimizer, gradients: list) -> list:
         return tf.clip_by_global_norm(gradients, optimizer.global_clipnorm * scale)[0]
     if optimizer.clipvalue:
         limit = optimizer.clipvalue * scale
-        return [g if g is None else tf.clip_by_value(g, -limit, limit) for g in gradients]
+        return [g if g is None else _clip_finite(g, limit) for g in gradients]
     return gradients
+
+
+def _clip_finite(gradient, limit):
+    # An infinity stays one: it tells the optimizer that its loss scale is too large.
+    clipped = tf.clip_by_value(gradient, -limit, limit)
+    return tf.where(tf.math.is_finite(gradient), clipped, gradient)
 
 
 def share(gradients: list) -> list:
@@ -208,9 +214,14 @@ def share(gradients: list) -> list:
     return [None if g is None else g / num_replicas for g in gradients]
 
 
-def clips(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Returns whether the optimizer clips gradients."""
-    optimizer = without_loss_scale(optimizer)
+def looks_at_gradients(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Returns whether what an optimizer does depends on how large the gradients are.
+
+    It does if they are clipped, or if a loss scale waits for them to overflow: Keras then asks one
+    replica of several.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return True
     return any((optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue))
 
 
@@ -243,7 +254,7 @@ def _describe(model, record):
     return (
         f"Step {step:.0f} gave values that are NaN or infinite: {'; '.join(parts)}. The batch goes "
         f"from {smallest:g} to {largest:g}. The step was left out: the trainable weights are those "
-        f"before it, as are those of the last checkpoint. {_MENDS}"
+        f"before it, as are those of the last checkpoint. {_REMEDIES}"
     )
 
 

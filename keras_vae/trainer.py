@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.executions import in_one_loop
-from keras_vae.feeding import feed
+from keras_vae.feeding import feed, tell_length
 from keras_vae.optimizers import Adam, without_loss_scale
 from keras_vae.replicas import make_function, means_over_replicas, mirrors
 from keras_vae.stability import CheckGuard, Guard
@@ -79,7 +79,11 @@ class Trainer(keras.Model):
                 "Keras cannot accumulate gradients where replicas are kept alike: take larger "
                 f"batches. Received: gradient_accumulation_steps={accumulated}."
             )
-        self._asked = {"jit_compile": jit_compile, "steps_per_execution": steps_per_execution}
+        self._asked = {
+            "jit_compile": jit_compile,
+            "steps_per_execution": steps_per_execution,
+            "auto_scale_loss": kwargs.pop("auto_scale_loss", True),
+        }
         if jit_compile == "auto":
             jit_compile = picks_xla(self.distribute_strategy) and not kwargs.get("run_eagerly")
         jit_compile = jit_compile and not mirrors(self.distribute_strategy)
@@ -87,6 +91,7 @@ class Trainer(keras.Model):
             optimizer=Adam() if optimizer == "adam" else optimizer,
             jit_compile=jit_compile,
             steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            auto_scale_loss=self._asked["auto_scale_loss"],
             **kwargs,
         )
         # Functions of calls that take other steps at a time than `fit`; Keras is not to track them.
@@ -111,20 +116,30 @@ class Trainer(keras.Model):
     def compile_from_config(self, config: dict) -> None:
         """Compiles as a saved model was compiled."""
         given = keras.saving.deserialize_keras_object(config)
-        for network, positions in given.pop("frozen", {}).items():
-            layers = list(getattr(self, network)._flatten_layers())
+        for part, positions in given.pop("frozen", {}).items():
+            layers = list(getattr(self, part)._flatten_layers())
             for position, layer in enumerate(layers):  # parents first: they set their children
                 if layer.trainable == (position in positions):
                     layer.trainable = not layer.trainable
         self.compile(**{key: value for key, value in given.items() if value is not None})
         self._build_optimizer()
 
+    def _compile_anew(self):
+        """Compiles as before, with a new optimizer and guard of the same kind."""
+        with self.distribute_strategy.scope():
+            optimizer, guard = (
+                old and type(old).from_config(old.get_config())
+                for old in (self.optimizer, self.guard)
+            )
+            self.compile(optimizer, guard=guard, run_eagerly=self.run_eagerly, **self._asked)
+
     def _frozen_layers(self):
-        """Returns which layers of the networks are not trained, by their positions."""
-        networks = {name: getattr(self, name)._flatten_layers() for name in ("encoder", "decoder")}
+        """Returns which layers of the parts are not trained, by their positions."""
+        names = ("encoder", "decoder", "prior", "posterior", "likelihood")
+        parts = {name: getattr(self, name)._flatten_layers() for name in names}
         frozen = {
             name: [position for position, layer in enumerate(layers) if not layer.trainable]
-            for name, layers in networks.items()
+            for name, layers in parts.items()
         }
         return {name: positions for name, positions in frozen.items() if positions}
 
@@ -172,6 +187,8 @@ class Trainer(keras.Model):
         y = _labels(y, kwargs.get("sample_weight"))
         if self.distribute_strategy.num_replicas_in_sync == 1:
             x, validation_data = feed(x, y, validation_data, batch_size, kwargs)
+        elif hasattr(x, "value_range"):
+            tell_length(x, kwargs)  # of `data.batches`; workers may share out others unevenly
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # or Keras warns that it leaves that to the data
         kwargs |= {"callbacks": callbacks, "validation_data": validation_data}
@@ -322,8 +339,8 @@ class Trainer(keras.Model):
         with self.distribute_strategy.scope():
             return self._evaluate_means()
 
-    def _track(self, losses, sample_weight):
-        values = (losses.loss, losses.elbo, losses.reconstruction, losses.kl)
+    def _track(self, losses, penalty, sample_weight):
+        values = (losses.loss + penalty, losses.elbo, losses.reconstruction, losses.kl)
         for tracker, value in zip(self._running_means, values, strict=True):
             tracker.update_state(value, sample_weight)
 
@@ -331,7 +348,7 @@ class Trainer(keras.Model):
         return {tracker.name: tracker.result() for tracker in self._running_means}
 
     def _means(self):
-        return means_over_replicas(self.distribute_strategy, self._running_means)
+        return means_over_replicas(self.distribute_strategy, self.metrics)
 
 
 def _labels(y, sample_weight):

@@ -109,15 +109,21 @@ def say(vae) -> None:
 
 
 def _listens(callback):
+    names = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    hooks = {name: getattr(callback, name) for name in names}
+    base = keras.callbacks.Callback
+    changed = [
+        hook
+        for name, hook in hooks.items()
+        if getattr(hook, "__func__", hook) is not getattr(base, name)
+    ]
     if "epoch" in (getattr(callback, "save_freq", None), getattr(callback, "update_freq", None)):
         # Keras' ModelCheckpoint, BackupAndRestore and TensorBoard, as they are set; the last one
         # counts batches nevertheless where it is to profile some.
-        return bool(getattr(callback, "_stop_batch", 0))
-    kind = type(callback)
-    return getattr(callback, "listens_to_steps", True) and any(
-        getattr(kind, name) is not getattr(keras.callbacks.Callback, name) or name in vars(callback)
-        for name in ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    )
+        if getattr(callback, "_stop_batch", 0):
+            return True
+        changed = [hook for hook in changed if not hook.__module__.startswith("keras.")]
+    return bool(changed) and getattr(callback, "listens_to_steps", True)
 
 
 def _num_products(network):

@@ -20,7 +20,7 @@ from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
 from keras_vae.replicas import share_of_batch, sum_over_replicas
 from keras_vae.scoring import elbo_terms, over_examples, over_samples
-from keras_vae.stability import add_up, clip, clips, share
+from keras_vae.stability import add_up, clip, looks_at_gradients, share
 from keras_vae.trainer import Trainer
 
 tfd = tfp.distributions
@@ -247,7 +247,7 @@ class VAE(Trainer):
         self.encoder.trainable = "encoder" not in networks
         self.decoder.trainable = "decoder" not in networks
         if self.compiled:
-            self.compile_from_config(self.get_compile_config())
+            self._compile_anew()
 
     def export(self, *args, **kwargs):
         """Exports as `keras.Model.export` does: from data to reconstructions."""
@@ -266,7 +266,8 @@ class VAE(Trainer):
     def test_step(self, data):
         """Scores one batch; returns the running means."""
         x, sample_weight, _ = share_of_batch(data)
-        self._track(self._objective_losses(x, training=False), sample_weight)
+        losses = self._objective_losses(x, training=False)
+        self._track(losses, self._penalty(), sample_weight)
         return self._results()
 
     def predict_step(self, data):
@@ -322,6 +323,10 @@ class VAE(Trainer):
         inference = self._infer(x, posterior, self.objective.num_samples, seed, training)
         return self.objective(inference, tf.convert_to_tensor(self.step))
 
+    def _penalty(self):
+        """Returns the sum of what layers add to the loss: regularizers, and `add_loss`."""
+        return sum((tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self.losses), 0.0)
+
     def _backward(self, data):
         """Returns whether to take a step, and the gradients for it."""
         x, sample_weight, num_examples = share_of_batch(data)
@@ -330,22 +335,22 @@ class VAE(Trainer):
             losses = self._objective_losses(x, training=True)
             # The optimizer sums over replicas, so each gives its share of the global mean.
             loss = tf.reduce_sum(_weighted(losses.loss, sample_weight)) / batch_size
-            if self.losses:
-                loss += tf.add_n(self.losses) / tf.distribute.get_strategy().num_replicas_in_sync
+            penalty = self._penalty()
+            loss += penalty / tf.distribute.get_strategy().num_replicas_in_sync
             loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(loss, self.trainable_weights)
-        if self.guard or clips(self.optimizer):
+        if self.guard or looks_at_gradients(self.optimizer):
             gradients = add_up(gradients)
         is_good = tf.constant(True)
         if self.guard is not None:
             is_good = self.guard.judge(self, x, losses, gradients)
         self.step.assign_add(1)
-        self._track(losses, sample_weight)
+        self._track(losses, penalty, sample_weight)
         return is_good, gradients
 
     def _apply(self, gradients):
         is_one = tf.distribute.get_strategy().num_replicas_in_sync == 1
-        if not is_one and (self.guard or clips(self.optimizer)):
+        if not is_one and (self.guard or looks_at_gradients(self.optimizer)):
             gradients = share(clip(self.optimizer, gradients))
         self.optimizer.apply(gradients, self.trainable_weights)
 

@@ -34,11 +34,22 @@ def _turn_off_autotuning(module):
     module.ArrayDataAdapter.get_tf_dataset = without_autotuning
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
+def _seed():
     # Tests that need no Keras should not wait for it.
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    # What is made once for many tests is made before the first of them is seeded.
+    if fixturedef.scope != "function":
+        _seed()
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    _seed()
 
 
 @pytest.fixture(scope="session")

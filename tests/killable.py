@@ -2,9 +2,10 @@
 
 It reads one JSON object per line: `folder`, and how to die: `step` (SIGKILL behind that optimizer
 step), `write` (SIGKILL with half of a checkpoint written, at the first step from this on), `full`
-(from this step on, the disk takes no more), `terminate` (SIGTERM behind that step). It answers with
-the exit status, and the weights and the history of a training that came to its end. The processes
-are forked behind the imports, which take longer than the training.
+(from this step on, the disk takes no more), `terminate` (SIGTERM behind that step). With `plateau`,
+the learning rate is reduced on plateaus and follows no schedule. It answers with the exit status,
+and the weights and the history of a training that came to its end. The processes are forked behind
+the imports, which take longer than the training.
 """
 
 import hashlib
@@ -58,12 +59,15 @@ def train(plan):
     epoch = tf.Variable(0, dtype=tf.int64)
     batches = data.batches(images, 4, binarization="dynamic", shuffle=True, epoch=epoch)
     vae = DenseVAE(event_shape=(8, 8, 1), latent_dim=2, hidden_units=(8,))
-    schedule = keras.optimizers.schedules.CosineDecay(1e-2, EPOCHS * STEPS_PER_EPOCH)
-    vae.compile(keras.optimizers.Adam(schedule, use_ema=True, ema_momentum=0.9))
-    stopping = keras.callbacks.EarlyStopping("val_elbo", patience=3)
-    plateau = keras.callbacks.EarlyStopping("val_kl", mode="min", patience=50)
-    resume = ExactResume(plan["folder"], epoch=epoch, every_steps=3, callbacks=[stopping, plateau])
-    callbacks = [stopping, plateau, EvaluateAverages(), Die(plan, resume), resume]
+    stateful = [keras.callbacks.EarlyStopping("val_elbo", patience=3)]
+    if plan.get("plateau"):
+        learning_rate = 1e-2
+        stateful.append(keras.callbacks.ReduceLROnPlateau("val_kl", patience=1))
+    else:
+        learning_rate = keras.optimizers.schedules.CosineDecay(1e-2, EPOCHS * STEPS_PER_EPOCH)
+    vae.compile(keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=0.9))
+    resume = ExactResume(plan["folder"], epoch=epoch, every_steps=3, callbacks=stateful)
+    callbacks = [*stateful, EvaluateAverages(), Die(plan, resume), resume]
     history = vae.fit(
         batches,
         epochs=EPOCHS,

@@ -95,6 +95,21 @@ def test_weights_survive_a_validation_that_is_broken_off(make_vae, images):
         np.testing.assert_array_equal(one, other)
 
 
+def test_evaluate_puts_the_weights_back_after_a_training_that_was_broken_off(make_vae, images):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    vae, averages = compiled(make_vae), EvaluateAverages()
+    with pytest.raises(KeyboardInterrupt):
+        fit(vae, images, [averages, Interrupt()])
+    before = vae.get_weights()
+    vae.evaluate(images, verbose=0, callbacks=[averages])
+    for one, other in zip(before[1:], vae.get_weights()[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_an_optimizer_without_averages_is_refused(make_vae, images):
     vae = make_vae()
     vae.compile("adam")

@@ -237,7 +237,7 @@ def test_a_training_that_leaves_the_finite_says_so_in_a_line(tmp_path):
     result = CliRunner().invoke(main, ["train", str(recipe), "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "Error: Step 1 gave values that are NaN or infinite" in result.output
-    assert "Mends:" in result.output
+    assert "What helps:" in result.output
     assert not (tmp_path / "out").exists()
 
 

@@ -218,6 +218,17 @@ def test_factor_vae_score_ignores_latents_below_the_threshold():
     assert factor_vae_score(represent, SIZES, threshold=0.0, **VOTES) > pruned + 0.1
 
 
+def test_factor_vae_score_counts_a_latents_variance_in_units_of_its_own():
+    # Of a fixed factor, noise leaves a fifth of the variance, which is more in units of the last
+    # latent than all of the first.
+    draw_noise = noise()
+
+    def represent(factors):
+        return (standardize(factors) + 0.5 * draw_noise(factors)) * [1.0, 10.0, 100.0]
+
+    assert factor_vae_score(represent, SIZES, **VOTES) == 1.0
+
+
 @scores_of_functions
 def test_votes_share_a_value_of_the_fixed_factor_only(score):
     seen = []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vae import ConvVAE
+from keras_vae import ConvVAE, data
 from keras_vae.objectives import ELBO
 from keras_vae.schedules import Linear
 from tests.strategies import mirrored
@@ -187,3 +187,16 @@ def test_a_single_batch_can_be_trained_on_under_a_strategy(make_noiseless_vae, i
         vae.compile(keras.optimizers.SGD(0.01))
     expected = vae.evaluate(images[:8], batch_size=8, verbose=0, return_dict=True)
     assert vae.train_on_batch(images[:8], return_dict=True) == pytest.approx(expected, rel=1e-5)
+
+
+def test_replicas_see_the_same_epochs_as_one(make_noiseless_vae, images):
+    weights = []
+    for strategy in (one_replica(), mirrored()):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            vae = make_noiseless_vae()
+            vae.compile(keras.optimizers.SGD(0.01))
+        batches = data.batches(images, 8, binarization="dynamic", shuffle=True, seed=3)
+        vae.fit(batches, epochs=3, verbose=0)
+        weights.append(vae)
+    assert_equal_weights(*weights, rtol=0, atol=1e-5)

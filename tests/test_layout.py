@@ -40,11 +40,11 @@ MAY_IMPORT = {room: set(CHAIN[:position]) for position, room in enumerate(CHAIN)
 MAY_IMPORT |= {room: UP_TO_VAE | set(WATCHERS[:n]) for n, room in enumerate(WATCHERS)}
 MAY_IMPORT["representation"].add("models")
 MAY_IMPORT["resume"] = MAY_IMPORT["averages"] = UP_TO_VAE
-MAY_IMPORT["launcher"] = set()
+MAY_IMPORT["launcher"] = MAY_IMPORT["hardware"] = set()
 MAY_IMPORT["cluster"] = {"files"}
 MAY_IMPORT["data"] = MAY_IMPORT["sprites"] = set()
 MAY_IMPORT["export"] = UP_TO_VAE
-MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites", "resume", "averages"}
+MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites", "resume", "averages", "hardware"}
 PAGES = ("explore", "report")  # above the zoo, below the command
 MAY_IMPORT |= {room: MAY_IMPORT["zoo"] | {"zoo"} for room in PAGES}
 MAY_IMPORT[""] = set(MAY_IMPORT) - {"zoo", "export", *PAGES}
@@ -275,7 +275,7 @@ def called_name(node):
 def bare_imports(root):
     return [
         f"{path.relative_to(root)}:{node.lineno}"
-        for folder in (*FOLDERS, "tests", "benchmarks")
+        for folder in (*FOLDERS, "tests", "benchmarks", "examples")
         for path in sorted((root / folder).rglob("*.py"))
         for node in ast.walk(parse(path))
         if not getattr(node, "level", 0)

@@ -71,6 +71,13 @@ def linear_vae(slope, scale, noise=0.5):
 NUMBERS = np.random.default_rng(2).normal(size=(3000, 1)).astype("float32")
 
 
+@pytest.mark.parametrize(("slope", "active"), [(0.07, 0), (0.15, 1)])
+def test_a_unit_is_active_by_its_variance_and_not_by_its_deviation(slope, active):
+    # Of N(0, 1) data, the means' variance is slope^2: 0.0049 and 0.0225, beside 0.01.
+    assert metrics.active_units(linear_vae(slope, 0.5), NUMBERS) == active
+    assert metrics.latent_summary(linear_vae(slope, 0.5), NUMBERS[:500]).active_units == active
+
+
 def test_information_is_that_of_a_gaussian_channel():
     # Of N(0, 1) data, z = a x + s e tells log(1 + a^2 / s^2) / 2, and q(z) is N(0, a^2 + s^2).
     a, s = 0.8, 0.4
@@ -134,3 +141,32 @@ def test_effective_sample_size_is_the_closed_form_for_samples_of_the_prior():
     ).pdf(x[:, 0])
     sizes = metrics.effective_sample_size(linear_vae(0.0, 1.0, s), x, num_samples=20_000)
     np.testing.assert_allclose(sizes / 20_000, once**2 / twice, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda vae, seed: metrics.information(vae, NUMBERS[:200], seed=seed),
+        lambda vae, seed: metrics.latent_summary(vae, NUMBERS[:200], seed=seed).information,
+        lambda vae, seed: list(metrics.effective_sample_size(vae, NUMBERS[:9], 20, seed=seed)),
+    ],
+    ids=["information", "latent_summary", "effective_sample_size"],
+)
+def test_the_same_seed_draws_the_same_and_another_draws_anew(measure):
+    vae = linear_vae(0.8, 0.4)
+    first, again, other = (measure(vae, seed) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+@pytest.fixture(scope="module")
+def first_draw():
+    return np.random.random()
+
+
+@pytest.fixture(scope="module")
+def second_draw(first_draw):
+    return np.random.random()
+
+
+def test_fixtures_of_a_module_do_not_depend_on_what_was_drawn_before(first_draw, second_draw):
+    assert first_draw == second_draw

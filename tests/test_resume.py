@@ -46,15 +46,23 @@ def whole(train, tmp_path_factory):
     return result
 
 
-def survives(train, folder, kill_points):
+def survives(train, folder, kill_points, **plan):
     for step in kill_points:
-        assert train(folder, step=int(step))["status"] == -9
-    return train(folder)
+        assert train(folder, step=int(step), **plan)["status"] == -9
+    return train(folder, **plan)
 
 
 def test_three_kills_change_no_bit(train, whole, tmp_path):
     # Before the first checkpoint, within an epoch, and right at the end of one.
     assert survives(train, tmp_path, [2, 17, 26]) == whole
+
+
+def test_kills_change_no_bit_where_plateaus_reduce_the_learning_rate(train, tmp_path):
+    whole = train(tmp_path / "whole", plateau=True)
+    assert whole["step"] == STEPS
+    assert len(set(whole["history"]["learning_rate"])) > 1
+    # Within each epoch but the first.
+    assert survives(train, tmp_path / "killed", [20, 30, 45], plateau=True) == whole
 
 
 @pytest.mark.slow
@@ -194,6 +202,24 @@ def test_early_stopping_that_stopped_stays_stopped(make_vae, tmp_path):
         vae, history = fit(make_vae, tmp_path, **options)
         assert int(vae.step) == 3 * 8
         assert len(history["loss"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "learning_rates"),
+    [
+        ({"patience": 2}, [1e-2, 1e-2, 1e-2, 1e-3, 1e-3]),
+        ({"patience": 1, "cooldown": 2}, [1e-2, 1e-2, 1e-3, 1e-3, 1e-4]),
+    ],
+)
+def test_a_plateau_waits_and_cools_down_as_if_never_interrupted(
+    make_vae, tmp_path, settings, learning_rates
+):
+    # To its mind, no epoch is better than the first. It starts anew behind each epoch.
+    for epochs in range(1, 6):
+        reducing = keras.callbacks.ReduceLROnPlateau("loss", mode="max", **settings)
+        options = {"callbacks": [reducing], "stateful": [reducing], "epochs": epochs}
+        _, history = fit(make_vae, tmp_path, **options)
+    assert history["learning_rate"] == pytest.approx(learning_rates)
 
 
 def test_other_callbacks_are_refused(make_vae, tmp_path):

@@ -224,6 +224,31 @@ def test_overflow_of_scaled_gradients_is_left_to_the_loss_scale(make_vae, images
     assert vae.guard.num_skipped == 0
 
 
+@pytest.mark.parametrize("clipping", [{}, {"clipvalue": 0.01}], ids=["plain", "clipped"])
+def test_overflow_on_any_replica_is_left_out_on_all_and_lowers_the_loss_scale(
+    make_vae, images, clipping
+):
+    keras.utils.set_random_seed(0)
+    with mirrored().scope():
+        vae = make_vae(dtype="mixed_float16")
+        inner = keras.optimizers.SGD(0.01, **clipping)
+        optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**60)
+        vae.compile(optimizer)
+    before = trained(vae)
+    on_the_second = np.repeat([0.0, 1.0], 4)
+    vae.fit(images[:8], sample_weight=on_the_second, batch_size=8, shuffle=False, verbose=0)
+    assert keras.ops.convert_to_numpy(optimizer.dynamic_scale) < 2.0**60
+    for one, other in zip(before, trained(vae), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_norm_is_that_of_the_loss_without_its_factor(make_noiseless_vae, images):
+    optimizer = keras.optimizers.SGD(0.01, loss_scale_factor=1024.0)
+    vae = compiled(make_noiseless_vae, optimizer=optimizer, guard=Guard(skip_norm=1000.0))
+    fit(vae, images[:16])
+    assert vae.guard.num_skipped == 0
+
+
 def test_a_guard_is_saved_with_the_model(make_vae, images, tmp_path):
     vae = compiled(make_vae, guard=Guard(skip_norm=7.0))
     vae.save(tmp_path / "vae.keras")

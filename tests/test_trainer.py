@@ -20,6 +20,7 @@ from keras_vae.distributions import (
 )
 from keras_vae.objectives import ELBO
 from keras_vae.schedules import Linear
+from tests.strategies import mirrored, mirrored_alone
 
 LOGS = ["elbo", "kl", "loss", "reconstruction"]
 VAL_LOGS = [f"val_{name}" for name in LOGS]
@@ -80,6 +81,19 @@ class TestFit:
     def test_the_container_of_the_data_does_not_matter(self, trained, make_vae, images, data):
         other = self.train(make_vae, **data(images))
         assert_equal_weights(trained, other, rtol=1e-4, atol=1e-6)
+
+    def test_data_of_unknown_shape_trains_and_is_checked_as_it_streams(
+        self, trained, make_vae, images
+    ):
+        def stream(x):
+            def batches():
+                yield from np.split(x, 4)
+
+            return tf.data.Dataset.from_generator(batches, output_types=tf.float32)
+
+        assert_equal_weights(trained, self.train(make_vae, x=stream(images)), rtol=1e-4, atol=1e-6)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="is not compatible with expected"):
+            trained.evaluate(stream(images[:, :4]), verbose=0)
 
     def test_logs_are_per_epoch_and_consistent(self, make_vae, images):
         vae = make_vae(objective=ELBO(beta=3.0))
@@ -367,6 +381,16 @@ class TestCallbacks:
         vae.decoder.layers[-1 - 1].bias.assign(np.full(64, np.nan))
         assert len(self.fit(vae, images, keras.callbacks.TerminateOnNaN())["loss"]) == 1
 
+    @pytest.mark.parametrize("strategy", [mirrored, mirrored_alone])
+    def test_metrics_that_replicas_cannot_add_up_are_refused(self, images, strategy):
+        with strategy().scope():
+            area = keras.metrics.AUC(name="auc")
+            own = property(lambda vae: [*super(DenseVAE, vae).metrics, area])
+            vae = type("WithArea", (DenseVAE,), {"metrics": own})((8, 8, 1), 2, hidden_units=(8,))
+            vae.compile()
+        with pytest.raises(ValueError, match="Received: the metrics 'auc'"):
+            vae.fit(images, verbose=0)
+
     def test_learning_rate_falls_on_a_plateau_of_the_elbo(self, vae, images):
         plateau = keras.callbacks.ReduceLROnPlateau("val_elbo", factor=0.5, patience=1)
         self.fit(vae, images, self.Spoil(), plateau)
@@ -415,6 +439,40 @@ class TestSaving:
         copy = keras.saving.load_model(tmp_path / "vae.keras")
         trainable = [each.trainable for each in copy.decoder.layers]
         assert trainable == [each is not layer for each in vae.decoder.layers]
+
+    def test_a_frozen_likelihood_stays_frozen_after_a_reload(self, images, tmp_path):
+        vae = DenseVAE((8, 8, 1), 2, hidden_units=(8,), likelihood=SharedScaleNormal(0.5))
+        vae.likelihood.trainable = False
+        vae.compile("adam")
+        vae.fit(images, verbose=0)
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        assert not copy.likelihood.trainable_weights
+        for ours, theirs in zip(copy.optimizer.variables, vae.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_freezing_keeps_how_the_model_is_compiled(self, images):
+        class Own(keras.optimizers.SGD):  # which is not registered
+            pass
+
+        vae = DenseVAE((8, 8, 1), 2, hidden_units=(8,), dtype="mixed_float16")
+        vae.compile(Own(0.5), auto_scale_loss=False, steps_per_execution=3)
+        vae.freeze("encoder")
+        assert type(vae.optimizer) is Own
+        assert float(vae.optimizer.learning_rate) == 0.5
+        assert vae.steps_per_execution == 3
+        vae.fit(images, verbose=0)
+
+    def test_freezing_needs_no_scope(self, images):
+        with mirrored().scope():
+            vae = DenseVAE((8, 8, 1), 2, hidden_units=(8,))
+            vae.compile("adam")
+        vae.fit(images, verbose=0)
+        vae.freeze("encoder")
+        before = vae.encoder.get_weights()
+        vae.fit(images, verbose=0)
+        for one, other in zip(before, vae.encoder.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
     def test_a_thawed_layer_of_a_frozen_network_stays_thawed_after_a_reload(self, images, tmp_path):
         vae = self.trained(images)

@@ -63,6 +63,11 @@ class Listener(keras.callbacks.Callback):
         pass
 
 
+class ListeningBoard(keras.callbacks.TensorBoard):
+    def on_train_batch_begin(self, batch, logs=None):
+        pass
+
+
 class PatientListener(Listener):
     listens_to_steps = False
 
@@ -78,6 +83,7 @@ class PatientListener(Listener):
         (PatientListener, False),
         (lambda: keras.callbacks.ModelCheckpoint("x.keras"), False),
         (lambda: keras.callbacks.TensorBoard(), False),
+        (ListeningBoard, True),
         (lambda: keras.callbacks.TensorBoard(profile_batch=(2, 5)), True),
         (lambda: keras.callbacks.EarlyStopping("loss"), False),
     ],
@@ -125,17 +131,19 @@ def test_as_many_steps_are_taken_as_evaluate_and_predict_are_told(make_vae, imag
     vae.compile()
     vae.fit(images, batch_size=4, verbose=0)
     assert vae.steps_per_execution > 8
+    vae.evaluate(images, batch_size=4, verbose=0)
+    picked_by_fit, function = vae.steps_per_execution, vae.test_function
+    assert function is not None
     endless = tf.data.Dataset.from_tensor_slices(images).batch(4).repeat()
     assert len(vae.predict(endless, steps=3, verbose=0)) == 12
     logs = vae.evaluate(endless, steps=3, verbose=0)
     assert int(vae.metrics[0].count) == 12
     assert len(logs) == 4
-    picked_by_fit, function = vae.steps_per_execution, vae.test_function
     assert len(vae.predict(images, batch_size=4, verbose=0)) == 32
     vae.evaluate(images, batch_size=4, verbose=0)
     assert int(vae.metrics[0].count) == 32
     assert vae.steps_per_execution == picked_by_fit
-    assert vae.test_function is function or function is None
+    assert vae.test_function is function
 
 
 def test_evaluate_is_traced_once_for_all_calls_of_as_many_steps(make_vae, images):

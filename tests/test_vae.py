@@ -346,6 +346,27 @@ class TestObjective:
         # SGD goes down the gradient of 0.5 |kernel|^2, too.
         np.testing.assert_allclose(penalised, plain - 0.01 * before, rtol=1e-4, atol=1e-6)
 
+    def test_penalties_are_in_the_loss_that_is_reported_and_not_in_the_elbo(
+        self, make_noiseless_vae, images
+    ):
+        class PerExample(keras.layers.Layer):
+            def call(self, inputs):
+                self.add_loss(tf.fill([len(inputs)], tf.constant(0.25, inputs.dtype)))
+                return inputs
+
+        vae = make_noiseless_vae()
+        x = vae.encoder.inputs[0]
+        penalised = VAE(keras.Model(x, vae.encoder(PerExample(dtype="bfloat16")(x))), vae.decoder)
+        penalised.posterior = vae.posterior
+        for model in (vae, penalised):
+            model.compile(keras.optimizers.SGD(0.0))
+        plain = vae.evaluate(images, verbose=0, return_dict=True)
+        other = penalised.evaluate(images, verbose=0, return_dict=True)
+        trained = penalised.fit(images, verbose=0).history
+        assert other["elbo"] == pytest.approx(plain["elbo"], rel=1e-3)
+        for loss in (other["loss"], trained["loss"][0]):
+            assert loss == pytest.approx(plain["loss"] + 32 * 0.25, rel=1e-3)
+
 
 class TestParts:
     """A VAE put together by hand."""

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_vae import zoo
 from keras_vae.launcher import launch
 from tests.images import write_set
+from tests.worker import model
 
 WORKER = Path(__file__).with_name("worker.py")
 SECONDS = 400
@@ -93,6 +95,18 @@ def test_two_workers_that_read_files_of_their_own_give_the_means_over_all(tmp_pa
     assert first["total"] == second["total"] == alone["total"] == 50
     for worker in (first, second):
         np.testing.assert_allclose(worker["history"], alone["history"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_workers_train_a_recipe_into_one_folder(tmp_path):
+    zoo.save(model(noise=False), tmp_path / "initial")
+    *_, first, second = alone_and_both("recipe", tmp_path)
+    alone, both = (tmp_path / name / "tiny" for name in ("default", "multi-worker"))
+    assert first["written"] == second["written"] == str(both)
+    assert [path.name for path in both.parent.iterdir()] == ["tiny"]
+    weights = [zoo.load(folder).get_weights() for folder in (alone, both)]
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=5e-4)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """One worker of a training on two, or with no `TF_CONFIG` the whole of it: writes what came out."""
 
 import functools
+import json
 import os
 import signal
 import sys
@@ -11,10 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import DenseVAE, data
+from keras_vae import DenseVAE, data, zoo
 from keras_vae.distributions import DiagonalNormal
 from keras_vae.replicas import input_context, make_strategy, sum_over_workers
 from keras_vae.resume import ExactResume
+from keras_vae.zoo.recipe import DataRecipe, EvaluationRecipe, Recipe, TrainingRecipe
 
 
 def images():
@@ -100,6 +102,28 @@ def files(strategy, folder):
     return {"own": np.array(own), "history": history_of(history), "total": np.array(total)}
 
 
+def recipe(initial):
+    """A tiny one that starts from the weights of `model(noise=False)` in a folder."""
+    posterior = {"class": "DiagonalNormal", "max_log_variance": 80.0}
+    arguments = {"event_shape": [8, 8, 1], "latent_dim": 2, "hidden_units": [8]}
+    training = {"epochs": 3, "batch_size": 128, "steps_per_execution": 5, "patience": 2}
+    return Recipe(
+        "tiny",
+        {"class": "DenseVAE", **arguments, "posterior": posterior},
+        data=DataRecipe("digits", binarization="dynamic"),
+        training=TrainingRecipe(**training, initial=str(initial)),
+        evaluation=EvaluationRecipe(num_samples=2),
+    )
+
+
+def train_from_recipe(strategy, folder):
+    """Everything from the recipe in `folder / "initial"` to a folder of the strategy's name."""
+    out = folder / strategy
+    out.mkdir(exist_ok=True)
+    written = zoo.train(recipe(folder / "initial"), out / "tiny", strategy=strategy, verbose=0)
+    return {"written": np.array(str(written))}
+
+
 class Die(keras.callbacks.Callback):
     """Worker 1 dies once, or is asked to stop."""
 
@@ -137,14 +161,19 @@ def resume(strategy, folder, number=None):
 
 if __name__ == "__main__":
     task, folder = sys.argv[1], Path(sys.argv[2])
-    distribution = make_strategy("multi-worker" if "TF_CONFIG" in os.environ else "default")
-    number = distribution.cluster_resolver.task_id if distribution.cluster_resolver else "alone"
-    results = {
-        "steps": lambda: {**steps(distribution), **noise(distribution)},
-        "mixed": lambda: mixed(distribution),
-        "files": lambda: files(distribution, next(folder.glob("bars/*"))),
-        "whole": lambda: resume(distribution, folder),
-        "killed": lambda: resume(distribution, folder, signal.SIGKILL),
-        "terminated": lambda: resume(distribution, folder, signal.SIGTERM),
-    }[task]()
+    config = json.loads(os.environ.get("TF_CONFIG", "null"))
+    number = config["task"]["index"] if config else "alone"
+    name = "multi-worker" if config else "default"
+    tasks = {
+        "steps": lambda strategy: {**steps(strategy), **noise(strategy)},
+        "mixed": mixed,
+        "files": lambda strategy: files(strategy, next(folder.glob("bars/*"))),
+        "whole": lambda strategy: resume(strategy, folder),
+        "killed": lambda strategy: resume(strategy, folder, signal.SIGKILL),
+        "terminated": lambda strategy: resume(strategy, folder, signal.SIGTERM),
+    }
+    if task == "recipe":  # which makes the strategy by itself
+        results = train_from_recipe(name, folder)
+    else:
+        results = tasks[task](make_strategy(name))
     np.savez(folder / f"{task}_{number}.npz", **results)

@@ -5,6 +5,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_vae.metrics import ACTIVE_VARIANCE
+from keras_vae.zoo.evaluation import NUM_IMAGES_FOR_SAMPLE_SIZE
 from keras_vae.zoo.recipe import Recipe, read_recipe
 from keras_vae.zoo.store import WEIGHTS, find, read_results, shipped_names
 
@@ -21,19 +23,30 @@ _PREPROCESSING = {
 _ABOUT = Path(__file__).with_name("about.toml")
 
 
-def write_card(folder: Path) -> None:
-    """Writes README.md into a model folder from what else is in it."""
+def write_card(folder: Path, address: str) -> None:
+    """Writes README.md into a model folder from what else is in it.
+
+    Args:
+        folder: A model folder.
+        address: What whoever reads the card gives to `load`.
+    """
+    (folder / "README.md").write_text(card_of(folder, address), encoding="utf-8")
+
+
+def card_of(folder: Path, address: str) -> str:
+    """Returns the card of a model folder, as `write_card` writes it."""
     pictures = [name for name in _PICTURES if (folder / name).exists()]
-    text = card(read_recipe(folder / "recipe.toml"), read_results(folder), pictures=pictures)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    recipe, results = read_recipe(folder / "recipe.toml"), read_results(folder)
+    return card(recipe, results, address=address, pictures=pictures)
 
 
-def card(recipe: Recipe, results: dict, *, pictures: Sequence[str] = ()) -> str:
+def card(recipe: Recipe, results: dict, *, address: str, pictures: Sequence[str] = ()) -> str:
     """Returns the card in Markdown.
 
     Args:
         recipe: What the model is.
         results: Measured numbers with their protocol; may hold no more than `files`.
+        address: What `load` takes.
         pictures: Names of the pictures that are there to be shown.
     """
     about = tomllib.loads(_ABOUT.read_text(encoding="utf-8"))
@@ -43,7 +56,7 @@ def card(recipe: Recipe, results: dict, *, pictures: Sequence[str] = ()) -> str:
         for name, caption in _PICTURES.items()
         if name in pictures
     ]
-    sections += [_use(recipe), _model(recipe, results)]
+    sections += [_use(address), _model(recipe, results)]
     if recipe.data:
         sections.append(_data(recipe, about["data"]))
     if recipe.training and "training" in results:
@@ -57,13 +70,13 @@ def card(recipe: Recipe, results: dict, *, pictures: Sequence[str] = ()) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _use(recipe):
+def _use(address):
     return f"""## Use
 
 ```python
 import keras_vae
 
-vae = keras_vae.zoo.load("{recipe.name}")
+vae = keras_vae.zoo.load("{address}")
 images = vae.sample(16, seed=0)     # from the prior
 scores = vae.elbo(x)                # (batch,), nats; low for what is unlike the data
 vae.fit(x, epochs=5)                # fine-tunes; `vae.freeze("decoder")` keeps a part as it is
@@ -71,7 +84,7 @@ keras_vae.export.to_onnx(vae, "decoder.onnx", part="decoder")
 ```
 
 Meant as a baseline to compare with, a start for fine-tuning, and an example of export and serving.
-`keras_vae.zoo.load("{recipe.name}", latent_dim=4)` keeps every layer that still fits."""
+`keras_vae.zoo.load("{address}", latent_dim=4)` keeps every layer that still fits."""
 
 
 def _data(recipe, about):
@@ -154,11 +167,12 @@ Measure them again with `keras-vae evaluate {recipe.name}`; train it anew and co
 {table}
 
 Bits per dimension {test["bits_per_dimension"]:.4f}; active units {test["active_units"]} of
-{recipe.model["latent_dim"]} (variance of the posterior mean above 0.01)."""
+{recipe.model["latent_dim"]} (variance of the posterior mean above {ACTIVE_VARIANCE:g})."""
     if "effective_sample_size" in test:
         text += (
             f" Of {protocol['importance_samples']:,} importance samples, "
-            f"{test['effective_sample_size']:.0f} count (effective sample size, mean of 50 images)."
+            f"{test['effective_sample_size']:.0f} count (effective sample size, mean of "
+            f"{min(NUM_IMAGES_FOR_SAMPLE_SIZE, protocol['num_test_images'])} images)."
         )
     if "mutual_information" in test:
         most = math.log(protocol["num_test_images"])
@@ -274,6 +288,6 @@ def insert_model_table(readme: str) -> str:
 
 if __name__ == "__main__":
     for name in shipped_names():
-        write_card(find(name))
+        write_card(find(name), name)
     page = Path("README.md")
     page.write_text(insert_model_table(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -49,7 +49,7 @@ def add_comparison(folder: str | Path, twin: str | Path) -> dict:
     with atomic_file(folder / "results.json") as draft:
         text = json.dumps({**results, "comparisons": [*kept, added]}, indent=2, ensure_ascii=False)
         draft.write_text(text + "\n", encoding="utf-8")
-    write_card(folder)
+    write_card(folder, store.address(folder.resolve()))
     return added
 
 

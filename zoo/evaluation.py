@@ -15,7 +15,7 @@ from keras_vae.zoo.recipe import EvaluationRecipe, Recipe, read_recipe
 # The slice that a test measures again: small enough to be cheap.
 _SLICE = {"num_images": 200, "num_samples": 20, "importance_samples": 100, "seed": 0}
 
-_NUM_IMAGES_FOR_SAMPLE_SIZE = 50
+NUM_IMAGES_FOR_SAMPLE_SIZE = 50
 
 LOG_LIKELIHOOD = "log_likelihood.npy"  # in the folder of the work under way: those so far
 
@@ -31,7 +31,7 @@ def evaluate(
     """Measures a model from a folder on the test images of its recipe.
 
     Args:
-        name: Name of a shipped model, or path of a model folder.
+        name: Name of a shipped model, path of a model folder, or address on the Hugging Face Hub.
         num_samples: Importance samples per image; the recipe's number if not given.
         dtype: Keras dtype policy of the networks for these, such as "mixed_bfloat16"; the recipe's
             if not given.
@@ -46,14 +46,15 @@ def evaluate(
     """
     from keras_vae import zoo
 
-    recipe = read_recipe(store.find(name) / "recipe.toml")
+    folder = store.find(name)
+    recipe = read_recipe(folder / "recipe.toml")
     if recipe.data is None:
         raise ValueError(
             f"The recipe of {recipe.name!r} names no data to evaluate on. Use "
             "`model.evaluate(images)` and `model.log_likelihood(images)` on your own."
         )
     recipe = with_evaluation(recipe, num_samples=num_samples, dtype=dtype)
-    model = zoo.load(name, compile=False)
+    model = zoo.load(folder, compile=False)
     return measure(model, recipe, held_out(recipe)[1][:limit], progress=progress)
 
 
@@ -121,7 +122,8 @@ def measure(
     """Measures a model on test images.
 
     Args:
-        model: The model.
+        model: The model. It is measured in float32, whatever it was built in, but for the
+            log-likelihoods, whose precision is the recipe's for the evaluation.
         recipe: What it is, and how it is measured.
         images: Test images.
         log_likelihood: Its mean and standard error, if they are known by the same protocol; they
@@ -139,16 +141,17 @@ def measure(
     """
     evaluation = recipe.evaluation or EvaluationRecipe()
     start = time.monotonic()
+    model = in_precision(model, recipe, "float32")
     elbo = np.asarray(model.elbo(images, num_samples=1, seed=evaluation.seed))
     latents = metrics.latent_summary(model, images, seed=evaluation.seed)
     if log_likelihood is None:
-        sampler = _in_precision(model, recipe, evaluation.dtype)
+        sampler = in_precision(model, recipe, evaluation.dtype)
         nats = _log_likelihood(sampler, images, evaluation, progress, work)
         log_likelihood = metrics.mean_with_standard_error(nats)
     mean_nats = np.array([log_likelihood["mean"]])
     total_kl = latents.kl_per_latent.sum(axis=-1)
     sample_sizes = metrics.effective_sample_size(
-        model, images[:_NUM_IMAGES_FOR_SAMPLE_SIZE], evaluation.num_samples, seed=evaluation.seed
+        model, images[:NUM_IMAGES_FOR_SAMPLE_SIZE], evaluation.num_samples, seed=evaluation.seed
     )
     test = {
         "elbo": metrics.mean_with_standard_error(elbo),
@@ -183,15 +186,27 @@ def measure_slice(model, images: np.ndarray, *, slice: dict | None = None) -> di
     """
     chosen = {key: (slice or _SLICE)[key] for key in _SLICE}
     part = images[: chosen["num_images"]]
+    chosen["num_images"] = len(part)
     elbo = model.elbo(part, num_samples=chosen["num_samples"], seed=chosen["seed"])
     nats = model.log_likelihood(part, chosen["importance_samples"], seed=chosen["seed"])
     return {**chosen, "elbo": float(np.mean(elbo)), "log_likelihood": float(np.mean(nats))}
 
 
-def _in_precision(model, recipe, dtype):
-    if dtype == "float32":
-        return model
-    other = recipe.build(dtype=dtype)
+def in_precision(model, recipe: Recipe, dtype: str):
+    """Returns a model with the same weights that computes in a precision, or itself if it does.
+
+    Args:
+        model: The model.
+        recipe: What it is.
+        dtype: Keras dtype policy, such as "mixed_bfloat16".
+    """
+    is_so = model.dtype_policy.name == dtype
+    return model if is_so else rebuilt(model, recipe, dtype=dtype)
+
+
+def rebuilt(model, recipe: Recipe, **overrides):
+    """Returns a model that the recipe builds, with the weights of another."""
+    other = recipe.build(**overrides)
     other.set_weights(model.get_weights())
     return other
 

@@ -60,7 +60,7 @@ def write_folder(
         results = {**results, "parameters": model.count_params(), "files": files}
         text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
         (draft / "results.json").write_text(text, encoding="utf-8")
-        write_card(draft)
+        write_card(draft, store.address(Path(folder).resolve()))
     return Path(folder)
 
 

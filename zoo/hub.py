@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from keras_vae.zoo import store
+from keras_vae.zoo.card import card_of
 
 _SCHEME = "hf://"
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -58,7 +59,7 @@ def fetch(address: str) -> Path:
     Raises:
         ImportError: If the hub extra is not installed.
         ConnectionError: If the hub cannot be reached and the cache does not have it.
-        ValueError: If there is no such repository or revision, or no model in it.
+        ValueError: If there is no such repository or revision, no access to it, or no model in it.
     """
     hub = _library()
     repo, revision = parse(address)
@@ -66,6 +67,8 @@ def fetch(address: str) -> Path:
         folder = hub.snapshot_download(repo, revision=revision, allow_patterns=_FILES)
     except hub.errors.RevisionNotFoundError as error:
         raise ValueError(f"{repo} on the hub has no revision {revision!r}.") from error
+    except hub.errors.GatedRepoError as error:
+        raise ValueError(f"{repo} on the hub is gated: ask for access on its page.") from error
     except hub.errors.RepositoryNotFoundError as error:
         raise ValueError(
             f"There is no repository {repo!r} on the hub, or it is private and no token is set "
@@ -85,8 +88,9 @@ def push(folder: str | Path, address: str, *, private: bool = False) -> str:
     """Uploads a model folder to the hub, in one commit, and returns the address that pins it.
 
     Every file that results.json lists is checked against its sha256 first, and nothing but these,
-    results.json and the card is uploaded. The repository is created if it is not there. The token
-    is that of `hf auth login`, or of the environment variable `HF_TOKEN`.
+    results.json and the card, which names the address, is uploaded. The repository is created if
+    it is not there. The token is that of `hf auth login`, or of the environment variable
+    `HF_TOKEN`.
 
     Args:
         folder: A model folder, or the name of a shipped model.
@@ -105,15 +109,16 @@ def push(folder: str | Path, address: str, *, private: bool = False) -> str:
     folder = store.find(folder)
     files = store.read_results(folder)["files"]
     store.check_files(folder, files)
+    sent = {name: folder / name for name in [*files, "results.json"]}
+    sent["README.md"] = card_of(folder, f"{_SCHEME}{repo}").encode()
     hub = _library()
     api = hub.HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
-        commit = api.upload_folder(
+        commit = api.create_commit(
             repo_id=repo,
-            folder_path=folder,
+            operations=[hub.CommitOperationAdd(name, content) for name, content in sent.items()],
             revision=branch,
-            allow_patterns=[*files, "results.json", "README.md"],
             commit_message=f"Upload {folder.name}",
         )
     except hub.errors.HTTPError as error:

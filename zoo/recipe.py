@@ -28,7 +28,7 @@ class DataRecipe:
     """Which data, cut how.
 
     Attributes:
-        name: "digits", or a name that TensorFlow Datasets knows.
+        name: "digits", a name that TensorFlow Datasets knows, or the folder of a set it prepared.
         split_seed: Seed of the split into train and validation.
         binarization: "none", "fixed" or "dynamic", of the training images.
         evaluation_seed: Seed of the one binarization of validation and test images.
@@ -167,11 +167,11 @@ class Recipe:
         """Describes a model that exists; how it was trained is not known.
 
         Raises:
-            ValueError: If the model is not one of the variants.
+            ValueError: If the model is not one of the variants, or a part of it is not ours.
         """
         from keras_vae import models
 
-        if type(model).__name__ not in models.__all__:
+        if getattr(models, type(model).__name__, None) is not type(model):
             raise ValueError(
                 f"A model folder holds one of the variants {', '.join(models.__all__)}; save "
                 "other models with `model.save('NAME.keras')`. "
@@ -196,7 +196,7 @@ class Recipe:
                 "prior", {**self.model["prior"], "latent_dim": overrides["latent_dim"]}
             )
         try:
-            return _construct(table, "model", self.safe_name)
+            return _construct({"name": self.safe_name, **table}, "model")
         except (TypeError, ValueError) as error:
             raise ValueError(f"The recipe of {self.name!r} cannot be built: {error}") from error
 
@@ -296,13 +296,19 @@ def _to_table(config):
     table = {}
     for key, value in config.items():
         if isinstance(value, dict):
+            if value["registered_name"] != f"keras_vae>{value['class_name']}":
+                raise ValueError(
+                    "A model folder holds no code, so its parts are those of keras_vae; save a "
+                    "model with other parts with `model.save('NAME.keras')`. "
+                    f"Received: {key}=a {value['class_name']}."
+                )
             table[key] = {"class": value["class_name"], **_to_table(value["config"])}
         elif key != "name" and value is not None:
             table[key] = list(value) if isinstance(value, tuple) else value
     return table
 
 
-def _construct(table, key, name=None):
+def _construct(table, key):
     """Builds an object from its class name and arguments; only our own public classes qualify."""
     from keras_vae import distributions, models, objectives, schedules
 
@@ -323,6 +329,4 @@ def _construct(table, key, name=None):
     for argument, value in arguments.items():
         if isinstance(value, dict):
             arguments[argument] = _construct(value, argument)
-    if name is not None:
-        arguments["name"] = name
     return known[class_name](**arguments)

@@ -59,6 +59,17 @@ def find(name: str | Path) -> Path:
     )
 
 
+def address(folder: Path) -> str:
+    """Returns what a card tells to give to `load`: a shipped model's name, or a path like its own.
+
+    Example:
+
+    >>> address(Path("/home/me/models/tiny"))
+    'path/to/tiny'
+    """
+    return folder.name if folder.parent == _SHIPPED else f"path/to/{folder.name}"
+
+
 def find_recipe(name: str | Path) -> Path:
     """Returns the recipe.toml of a model, or a recipe that comes without one.
 
@@ -71,7 +82,9 @@ def find_recipe(name: str | Path) -> Path:
     if str(name).endswith(".toml"):
         return Path(name)
     path = _RECIPES / f"{name}.toml"
-    return path if path.is_file() else find(name) / "recipe.toml"
+    if path.is_file() and path.parent == _RECIPES:
+        return path
+    return find(name) / "recipe.toml"
 
 
 def read_results(folder: Path) -> dict:

@@ -4,8 +4,6 @@ import contextlib
 import csv
 import datetime
 import logging
-import os
-import platform
 import tempfile
 import time
 from importlib.metadata import version
@@ -17,11 +15,19 @@ import tensorflow as tf
 from keras_vae import data, replicas, zoo
 from keras_vae.averages import EvaluateAverages
 from keras_vae.files import atomic_file, remove_directory
+from keras_vae.hardware import describe_hardware
 from keras_vae.optimizers import Adam
 from keras_vae.resume import ExactResume, WorkerLost
 from keras_vae.stability import Guard
 from keras_vae.zoo import store
-from keras_vae.zoo.evaluation import LOG_LIKELIHOOD, held_out, load_splits, measure, num_images
+from keras_vae.zoo.evaluation import (
+    LOG_LIKELIHOOD,
+    held_out,
+    load_splits,
+    measure,
+    num_images,
+    rebuilt,
+)
 from keras_vae.zoo.folder import write_folder
 from keras_vae.zoo.recipe import Recipe, read_recipe
 
@@ -80,10 +86,6 @@ def train(
     if isinstance(strategy, str):
         strategy = replicas.make_strategy(strategy)  # several workers: before anything else
     recipe = _as_recipe(recipe)
-    if recipe.data is None or recipe.training is None:
-        raise ValueError(
-            f"The recipe of {recipe.name!r} needs [data] and [training] tables to be trained."
-        )
     work = folder.with_name(f"{folder.name}.training")
     model, facts = _trained(recipe, work, strategy, every_steps=every_steps, verbose=verbose)
     if not replicas.is_chief(strategy):
@@ -97,10 +99,18 @@ def train(
     return folder
 
 
-def _trained(recipe, work, strategy, **options):
+def _trained(recipe, work, strategy, waiting=(), **options):
     """Returns the trained model, in the recipe's precision, and the facts of its training."""
+    if recipe.data is None or recipe.training is None:
+        raise ValueError(
+            f"The recipe of {recipe.name!r} needs [data] and [training] tables to be trained."
+        )
+    if recipe in waiting:
+        raise ValueError(f"The recipe of {recipe.name!r} starts from itself, by its `initial`.")
     _open_work(work, recipe, is_chief=replicas.is_chief(strategy))
-    initial, facts_of_initial = _initial(recipe.training.initial, work, strategy, **options)
+    initial, facts_of_initial = _initial(
+        recipe.training.initial, work, strategy, waiting=(*waiting, recipe), **options
+    )
     splits = load_splits(recipe, replicas.input_context(strategy))
     validation, _ = held_out(recipe, splits)
     images = splits.train.images
@@ -117,7 +127,7 @@ def _trained(recipe, work, strategy, **options):
         **_training_facts(history, recipe.training),
         **facts_of_initial,
     }
-    return _in_recipe_precision(model, recipe), facts
+    return rebuilt(model, recipe), facts
 
 
 def _initial(name, work, strategy, **options):
@@ -199,7 +209,8 @@ def _open_work(work, recipe, *, is_chief):
     path = work / "recipe.toml"
     if path.exists():
         held = read_recipe(path)
-        if any(getattr(held, part) != getattr(recipe, part) for part in _DECISIVE):
+        has_begun = any(work.rglob("checkpoint-*.npz"))
+        if has_begun and any(getattr(held, part) != getattr(recipe, part) for part in _DECISIVE):
             raise ValueError(
                 f"{work} holds an interrupted training by another recipe. Delete it to start "
                 "afresh, or give the recipe that it holds to go on."
@@ -231,12 +242,6 @@ def _compile(model, recipe, num_images):
         jit_compile=training.jit_compile,
         steps_per_execution=training.steps_per_execution,
     )
-
-
-def _in_recipe_precision(model, recipe):
-    trained, model = model, recipe.build()
-    model.set_weights(trained.get_weights())
-    return model
 
 
 def _callbacks(best, training):
@@ -320,7 +325,7 @@ def _training_facts(history, training):
         "validation_elbo": kept["val_elbo"],
         "seconds": round(sum(entry["seconds"] for entry in history), 1),
         "date": datetime.date.today().isoformat(),
-        "hardware": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "hardware": describe_hardware(),
         "versions": {
             name: version(name)
             for name in ("keras-vae", "tensorflow", "keras", "tensorflow-probability", "numpy")

@@ -1,6 +1,7 @@
 """The client: a model on a server, and its methods."""
 
 import contextlib
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -93,6 +94,9 @@ class ServingClient:
     def score(self, images) -> dict[str, np.ndarray]:
         """Returns `elbo`, `reconstruction` and `kl`, each (batch,), in nats.
 
+        They are taken with z at the posterior's mean, so `elbo` is no lower bound, and mostly lies
+        above that of `vae.elbo`. Compare it, and set thresholds, with scores of this method only.
+
         Args:
             images: (batch, *event_shape).
 
@@ -109,7 +113,7 @@ class ServingClient:
 
         Args:
             num_samples: How many.
-            seed: One integer, as in `vae.sample`, or two.
+            seed: Any integer, as in `vae.sample`, or two of int32.
 
         Raises:
             ServingError: If the server refuses, or does not answer.
@@ -117,7 +121,9 @@ class ServingClient:
         """
         if num_samples < 1:
             raise ValueError(f"`num_samples` should be >= 1. Received: num_samples={num_samples}.")
-        seed = (seed, 0) if np.ndim(seed) == 0 else seed
+        if np.ndim(seed) == 0:
+            seed = operator.index(seed)
+            seed = (seed & 0x7FFFFFFF, (seed >> 31) & 0x7FFFFFFF)  # as in keras_vae/random.py
         return self.predict("sample", num_samples=num_samples, seed=seed)
 
     def predict(self, signature: str, **inputs) -> dict[str, np.ndarray]:
@@ -158,8 +164,9 @@ class ServingClient:
         self.close()
 
     def _prepare(self, signature, inputs):
-        if self._signatures is not None:
+        known = self._signatures  # read once: another thread may have it forgotten at any time
+        if known is not None:
             with contextlib.suppress(ValueError):
-                return fit_inputs(self.servable.name, self._signatures, signature, inputs)
-        self._signatures = self.transport.signatures(self.servable)
-        return fit_inputs(self.servable.name, self._signatures, signature, inputs)
+                return fit_inputs(self.servable.name, known, signature, inputs)
+        known = self._signatures = self.transport.signatures(self.servable)
+        return fit_inputs(self.servable.name, known, signature, inputs)

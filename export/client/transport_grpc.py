@@ -17,6 +17,7 @@ from keras_vae.export.client.transport_common import BACKOFF_SECONDS, check_pati
 
 _RETRIED = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
 _MAX_RETRIES = 4
+_MAX_INT = 2**31 - 1
 
 
 class Grpc:
@@ -64,6 +65,8 @@ class Grpc:
             ("grpc.service_config", json.dumps(_policy(retries))),
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
+            # Of a longer request than 256 KiB it would keep no copy, and so not try again.
+            ("grpc.per_rpc_retry_buffer_size", _MAX_INT),
         ]
         if credentials is None:
             self._channel = self._grpc.insecure_channel(address, options)

@@ -24,11 +24,12 @@ class Rest:
 
     Numbers travel as JSON. Floats survive it exactly; at some size of batch `Grpc` is faster.
     Failed connections and the statuses 429, 502 and 503 are tried again by urllib3's `Retry`: at
-    once, then after 0.2 s, then after twice as long each time.
+    once, then after 0.2 s, then after twice as long each time, whatever a `Retry-After` says. An
+    answer that takes longer than the timeout is not asked for again, since the server is at work.
 
     Args:
         url: Scheme, host and port, and what a proxy wants before `/v1`.
-        timeout: Seconds for the connection, and then between bytes of the answer, in each try.
+        timeout: Seconds for the connection, in each try, and then between bytes of the answer.
         retries: How often to try again.
         rows: Whether inputs that share a batch axis go one row each, as `instances`, instead of one
             column for each input, as `inputs`. Answers are the same; columns are shorter.
@@ -60,13 +61,7 @@ class Rest:
         self.timeout = timeout
         self.rows = rows
         self._requests = import_extra("requests")
-        policy = import_extra("urllib3").Retry(
-            total=retries,
-            backoff_factor=BACKOFF_SECONDS,
-            status_forcelist=_RETRIED,
-            allowed_methods=("GET", "POST"),
-            raise_on_status=False,
-        )
+        policy = _policy(retries)
         self._session = self._requests.Session()
         self._session.headers.update(headers or {})
         for scheme in ("http://", "https://"):
@@ -169,6 +164,26 @@ class Rest:
         said = answer["error"] if is_error else response.text.strip()
         message = f"{url} answers {response.status_code} {response.reason}: {said}"
         raise ServingError(message, said=said, status=response.status_code)
+
+
+def _policy(retries):
+    urllib3 = import_extra("urllib3")
+
+    class Retry(urllib3.Retry):
+        def increment(self, method=None, url=None, response=None, error=None, *args, **kwargs):
+            # Not `read=0`, which would also give up a connection that was closed while idle.
+            if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+                raise error
+            return super().increment(method, url, response, error, *args, **kwargs)
+
+    return Retry(
+        total=retries,
+        backoff_factor=BACKOFF_SECONDS,
+        status_forcelist=_RETRIED,
+        allowed_methods=("GET", "POST"),
+        raise_on_status=False,
+        respect_retry_after_header=False,
+    )
 
 
 def _plain(value):

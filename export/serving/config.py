@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from keras_vae.export.paths import local_path
+from keras_vae.export.runtimes import WARM_UP_BATCH_SIZES
 from keras_vae.files import atomic_directory, atomic_file
 
 IMAGE = "tensorflow/serving:2.21.0"
@@ -26,6 +28,9 @@ _BATCHING_FLAGS = (
     "--batching_parameters_file=/config/batching.config",
 )
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+# Of the requests that the server replays while it loads a version; if it refuses one, it does not
+# serve the version.
+_WARM_UP_SIZE = max(WARM_UP_BATCH_SIZES)
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ class ServedModel:
     """A model on the server, and which of its versions.
 
     Without labels, the newest version is served as soon as its folder appears, and the one before
-    is dropped. With them, just the labelled versions are, until the configuration names others.
+    is dropped. With them, just the labelled versions are, until the configuration names others. A
+    request that names neither a label nor a version goes to the newest of them, which a canary is:
+    before the first one comes, all clients should ask for the label "stable".
 
     Attributes:
         name: Under which clients ask for it, and of the folder that holds its versions.
@@ -109,14 +116,16 @@ class Batching:
 
     Attributes:
         max_batch_size: Examples that are computed at once.
-        max_request_size: Examples in one request; larger ones than `max_batch_size` are split.
+        max_request_size: Examples in one request, at least the 64 of the requests with which a
+            version is warmed up; larger ones than `max_batch_size` are split.
         timeout_micros: Longest wait for others to join, in microseconds.
         num_threads: Batches that are computed at the same time; the number of cores is a start.
-        max_enqueued_batches: Beyond these the server answers UNAVAILABLE, which clients try again.
+        max_enqueued_batches: Beyond these the server answers UNAVAILABLE, which clients try again;
+            together they should hold 64 examples, too.
 
     Raises:
-        ValueError: If `timeout_micros` is below 0, another one below 1, or a request cannot be as
-            large as a batch.
+        ValueError: If `timeout_micros` is below 0, another one below 1, a request cannot be as
+            large as a batch, or the requests of the warm-up would be refused.
     """
 
     max_batch_size: int = 64
@@ -134,6 +143,19 @@ class Batching:
             raise ValueError(
                 f"`max_request_size` should be >= max_batch_size={self.max_batch_size}. "
                 f"Received: max_request_size={self.max_request_size}."
+            )
+        if self.max_request_size < _WARM_UP_SIZE:
+            raise ValueError(
+                f"`max_request_size` should be >= {_WARM_UP_SIZE}, the size of the requests that "
+                "warm an exported version up: the server would not serve it. "
+                f"Received: max_request_size={self.max_request_size}."
+            )
+        if self.max_batch_size * self.max_enqueued_batches < _WARM_UP_SIZE:
+            raise ValueError(
+                f"`max_batch_size` * `max_enqueued_batches` should be >= {_WARM_UP_SIZE}, the size "
+                "of the requests that warm an exported version up: the server would not serve it. "
+                f"Received: max_batch_size={self.max_batch_size}, "
+                f"max_enqueued_batches={self.max_enqueued_batches}."
             )
 
 
@@ -172,7 +194,8 @@ def write_serving_config(
     Raises:
         FileExistsError: If the folder exists and `overwrite` is not set.
         OSError: If it cannot be written.
-        ValueError: If no model is named, one is named twice, or a name or version will not do.
+        ValueError: If no model is named, one is named twice, a name or version will not do, or
+            `folder` is the address of a bucket.
 
     Example:
 
@@ -182,7 +205,7 @@ def write_serving_config(
     >>> sorted(path.name for path in folder.iterdir())
     ['compose.yaml', 'config', 'kubernetes.yaml', 'prometheus.yaml']
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     models = [name if isinstance(name, ServedModel) else ServedModel.parse(name) for name in names]
     served = [model.name for model in models]
     if not models or len(set(served)) < len(served):
@@ -267,7 +290,12 @@ def _batching_config(batching):
         "num_batch_threads": batching.num_threads,
         "max_enqueued_batches": batching.max_enqueued_batches,
     }
-    lines = ["# For every model. `sample` is refused, since its inputs have no batch axis."]
+    lines = [
+        "# For every model. `sample` is refused, since its inputs have no batch axis.",
+        f"# Requests of {_WARM_UP_SIZE} examples warm a version up; it is not served if the server",
+        "# refuses them. So neither max_batch_size nor the product of max_execution_batch_size",
+        f"# and max_enqueued_batches may be below {_WARM_UP_SIZE}.",
+    ]
     lines += [f"{name} {{ value: {value} }}" for name, value in values.items()]
     return "\n".join([*lines, ""])
 

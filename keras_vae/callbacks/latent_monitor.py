@@ -64,9 +64,9 @@ class LatentMonitor(keras.callbacks.Callback):
             _logger.warning(
                 "The latents have collapsed onto the prior: after epoch %d, %d of %d are active "
                 "and tell %.3f nats about an example (KL per latent at most %.3f nats), for %d "
-                "epochs now. Mends: warm up the KL term (`ELBO(beta=Linear(num_steps=...))`), give "
-                "each latent some nats for free (`ELBO(free_bits=0.1)`), lower beta, or take a "
-                "smaller decoder.",
+                "epochs now. What helps: warm up the KL term (`ELBO(beta=Linear(num_steps=...))`), "
+                "give each latent some nats for free (`ELBO(free_bits=0.1)`), lower beta, or take "
+                "a smaller decoder.",
                 epoch + 1,
                 active,
                 len(kl),

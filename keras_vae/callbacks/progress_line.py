@@ -72,9 +72,10 @@ class ProgressLine(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         steps = self.params.get("steps")
-        share = f" {(batch + 1) / steps:.0%}" if steps else f" step {batch + 1}"
+        done = min(batch + 1, steps or batch + 1)  # Keras counts whole executions
+        share = f" {done / steps:.0%}" if steps else f" step {done}"
         line = {"epoch": self._label + share, "numbers": self._numbers(logs)}
-        self._progress.update(self._task, completed=batch + 1, **line)
+        self._progress.update(self._task, completed=done, **line)
 
     def on_epoch_end(self, epoch, logs=None):
         self._active_units = (logs or {}).get("active_units", self._active_units)

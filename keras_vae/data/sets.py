@@ -252,12 +252,13 @@ def _prepared_builder(tfds, name):
         return tfds.builder_from_directory(name)
     try:
         builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
-    except tfds.core.DatasetNotFoundError:
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
         near = difflib.get_close_matches(name, known)
         hint = f", such as {' or '.join(map(repr, near))}" if near else ""
         raise ValueError(
-            f"name should be 'digits' or an image set of TFDS{hint}. Received: name={name!r}."
+            "name should be 'digits', an image set of TFDS, or a folder with the dataset_info.json "
+            f"of one{hint}. Received: name={name!r}. {textwrap.shorten(str(error), 200)}"
         ) from None
     try:
         builder.download_and_prepare()

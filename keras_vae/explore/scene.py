@@ -60,13 +60,15 @@ class Scene:
     @classmethod
     def load(cls, name: str | Path) -> "Scene":
         """Loads a model with test images of its recipe; with its own samples if it has none."""
-        model, recipe = zoo.load(name, compile=False), zoo.info(name).recipe
+        info = zoo.info(name)
+        model, recipe = zoo.load(info.folder, compile=False), info.recipe
         if recipe.data is not None:
             try:
                 examples = held_out(recipe)[1][:NUM_EXAMPLES]
-                return cls(model, examples, f"test images of {recipe.data.name}")
-            except (ImportError, RuntimeError) as error:
+            except (ImportError, RuntimeError, ValueError) as error:
                 _logger.warning("Exploring with samples in place of test images: %s", error)
+            else:
+                return cls(model, examples, f"test images of {recipe.data.name}")
         # Not their means, which lack the noise that data have.
         z = model.prior.distribution().sample(NUM_EXAMPLES, seed=(0, 0))
         samples = model.decode(z).sample(seed=(0, 1)).numpy()

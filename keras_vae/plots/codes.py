@@ -59,7 +59,7 @@ def posteriors(model, x: np.ndarray, *, latents: Sequence[int] | None = None):
     means, scales = posterior.mean().numpy(), posterior.stddev().numpy()
     styles = line_styles(len(x))
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, latent in zip(panels, latents, strict=False):
+    for latent, axes in zip(latents, panels, strict=False):  # which leaves the others in `panels`
         z, density = _normal(prior.mean()[latent].numpy(), prior.stddev()[latent].numpy())
         handles = [axes.fill_between(z, density, color="0.8", label="prior", linewidth=0)]
         for index, style in enumerate(styles):

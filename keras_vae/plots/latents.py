@@ -118,9 +118,9 @@ def latent_grid(model, x: np.ndarray, *, size: int = 10):
 
 
 def decoded_grid(model, x: np.ndarray, rows: int, columns: int):
-    """Returns images, (rows, columns, *event_shape), and the latents that vary across and down.
+    """Returns images, (rows, columns, *event_shape), and the latents that vary across and upwards.
 
-    A single latent goes along the rows, one behind the other; `None` varies down.
+    A single latent goes along the rows, one behind the other; `None` varies upwards.
     """
     prior = model.prior.distribution()
     z = np.zeros((rows, columns, model.latent_dim), np.float32)
@@ -131,7 +131,7 @@ def decoded_grid(model, x: np.ndarray, rows: int, columns: int):
         nats = metrics.kl_per_latent(model, x).mean(axis=0)
         first, second = map(int, np.argsort(-nats, kind="stable")[:2])
         z[..., first] = _quantiles(columns)
-        z[..., second] = _quantiles(rows)[:, np.newaxis]
+        z[..., second] = _quantiles(rows)[::-1, np.newaxis]
     z = prior.mean() + prior.stddev() * z
     return model.decode(z).mean().numpy(), (first, second)
 

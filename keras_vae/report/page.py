@@ -8,10 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_vae.metrics import ACTIVE_VARIANCE
 from keras_vae.report.diagnosis import Finding
 from keras_vae.report.pictures import Picture
 from keras_vae.report.study import Study
 from keras_vae.zoo import Info
+from keras_vae.zoo.evaluation import NUM_IMAGES_FOR_SAMPLE_SIZE
 
 _LIBRARIES = ("jinja2", "markdown_it", "matplotlib", "sklearn")
 _HEADINGS_BELOW = 2  # the card's first heading becomes one of the third level
@@ -109,6 +111,7 @@ def numbers(results: dict, latent_dim: int, stored_difference: float | None = No
     """
     test, protocol = results["test"], results["protocol"]
     samples = f"{protocol['importance_samples']:,}"
+    num_images = min(NUM_IMAGES_FOR_SAMPLE_SIZE, protocol["num_test_images"])
     origin = ""
     if stored_difference is not None:
         origin = (
@@ -134,7 +137,7 @@ def numbers(results: dict, latent_dim: int, stored_difference: float | None = No
         mean(
             "elbo",
             "ELBO",
-            "Lower bound of the log-likelihood that training maximises. Higher is better.",
+            "Lower bound of the log-likelihood, whatever training minimised. Higher is better.",
         ),
         mean(
             "reconstruction",
@@ -154,7 +157,8 @@ def numbers(results: dict, latent_dim: int, stored_difference: float | None = No
             f"{test['active_units']} of {latent_dim}",
             "",
             None,
-            "Latents whose posterior mean varies by more than 0.01 over the images.",
+            f"Latents whose posterior mean has a variance above {ACTIVE_VARIANCE:g} over the "
+            "images.",
         ),
         single(
             "mutual_information",
@@ -175,7 +179,7 @@ def numbers(results: dict, latent_dim: int, stored_difference: float | None = No
             f"{test['effective_sample_size']:.1f}",
             f"of {samples}",
             None,
-            "Importance samples that count, mean of 50 images; on the worst of them "
+            f"Importance samples that count, mean of {num_images} images; on the worst of them "
             f"{test['smallest_effective_sample_size']:.1f}.",
         ),
     ]

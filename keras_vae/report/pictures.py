@@ -17,6 +17,8 @@ _logger = logging.getLogger(__name__)
 _COLUMNS = 12
 _NUM_PAIRS, _NUM_POSTERIORS = 4, 5
 _NUM_ENCODED = 10_000
+_NUM_FLIPPED = 1000
+_MOST_LABELS = 20  # that colours and markers tell apart
 _FALSE_POSITIVES = 0.01
 _DPI = 110
 
@@ -56,7 +58,7 @@ def draw(study: Study, *, progress=None) -> tuple[list[Picture], Detection]:
     scores = {
         "test images": study.scores,
         "samples of the model": _score(study, _samples(study)),
-        "test images upside down": _score(study, study.images[:1000, ::-1]),
+        "test images upside down": _score(study, study.images[:_NUM_FLIPPED, ::-1]),
     }
     detection = _detection(scores)
     jobs = _jobs(study, scores, detection)
@@ -137,7 +139,8 @@ def _jobs(study, scores, detection):
             "How strange images are",
             "The score that finds anomalies, higher for what is less like the data. The threshold "
             "calls at most one test image in a hundred an anomaly. Samples of a good model score "
-            "as test images do. Upside down are the first 1,000, mirrored top to bottom.",
+            f"as test images do. Upside down are {detection.num_flipped:,} of them, mirrored top "
+            "to bottom.",
             f"Outlines of the scores of {', '.join(scores)}.",
             True,
             lambda: plots.score_histogram(
@@ -153,7 +156,7 @@ def _jobs(study, scores, detection):
             (
                 "The plane of the two latents",
                 "Images decoded on a grid over both latents, spaced by quantiles of the prior.",
-                "A grid of decoded images that change across and down.",
+                "A grid of decoded images that change across and upwards.",
                 False,
                 lambda: plots.latent_grid(model, images, size=15),
             ),
@@ -163,9 +166,13 @@ def _jobs(study, scores, detection):
 
 def _map_of_codes(study):
     images = study.images[:_NUM_ENCODED]
-    labels = study.labels
-    colored = "coloured by label" if labels is not None else "which have no labels"
-    labels = np.full(len(images), "no label") if labels is None else labels[: len(images)]
+    labels = np.full(len(images), "no label")
+    colored = "which have no labels"
+    if study.labels is not None:
+        number = len(np.unique(study.labels[: len(images)]))
+        colored = f"whose {number:,} labels are too many to be coloured"
+        if number <= _MOST_LABELS:
+            labels, colored = study.labels[: len(images)], "coloured by label"
     return (
         "The map of codes",
         f"The mean code of {len(images):,} test images, {colored}. More than two latents are "
@@ -195,7 +202,7 @@ def _detection(scores):
     clean, flipped = scores["test images"], scores["test images upside down"]
     threshold = anomaly.threshold(clean, _FALSE_POSITIVES)
     auroc = anomaly.detection_metrics(clean, flipped)["auroc"]
-    return Detection(threshold, float((flipped > threshold).mean()), auroc)
+    return Detection(threshold, float((flipped > threshold).mean()), auroc, len(flipped))
 
 
 def _png(figure) -> tuple[str, int, int]:

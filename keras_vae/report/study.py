@@ -12,6 +12,7 @@ from keras_vae import metrics, zoo
 from keras_vae.distributions import Bernoulli
 from keras_vae.zoo.evaluation import (
     held_out,
+    in_precision,
     load_splits,
     measure,
     measure_slice,
@@ -68,8 +69,8 @@ def study(
 ) -> Study:
     """Loads a model and test images, and measures one on the other; see `write_report`."""
     start = time.monotonic()
-    _, stored, stored_results, _ = zoo.info(name)
-    model = zoo.load(name, compile=False)
+    folder, stored, stored_results, _ = zoo.info(name)
+    model = in_precision(zoo.load(folder, compile=False), stored, "float32")
     recipe = dataclasses.replace(stored, data=_data_recipe(stored, model, data_name))
     recipe = with_evaluation(recipe, num_samples=num_samples, dtype=dtype)
     images, labels = _test_images(recipe, model, limit)

@@ -65,22 +65,23 @@ def write_report(
     report_progress = progress or (lambda fraction, label: None)
     start = time.monotonic()
     report_progress(0.0, "Loading")
+    info = zoo.info(name)  # of one commit, if it is on the hub
 
     def measuring(fraction):
         report_progress(_LOADED + fraction * (_MEASURED - _LOADED), "Measuring")
 
     options = {"num_samples": num_samples, "dtype": dtype, "limit": limit, "anew": anew}
-    found = study(name, data_name=data, progress=measuring, **options)
 
     def drawing(fraction):
         report_progress(_MEASURED + fraction * (1.0 - _MEASURED), "Drawing")
 
-    drawn_from = time.monotonic()
-    pictures, detection = draw(found, progress=drawing)
-    seconds = {**found.seconds, "pictures": time.monotonic() - drawn_from}
-    seconds["in all"] = time.monotonic() - start
-    html = render(found, diagnose(found, detection), pictures, zoo.info(name), seconds=seconds)
-    with atomic_file(path) as draft:
+    with atomic_file(path) as draft:  # which sees to it that there is a place to write to
+        found = study(info.folder, data_name=data, progress=measuring, **options)
+        drawn_from = time.monotonic()
+        pictures, detection = draw(found, progress=drawing)
+        seconds = {**found.seconds, "pictures": time.monotonic() - drawn_from}
+        seconds["in all"] = time.monotonic() - start
+        html = render(found, diagnose(found, detection), pictures, info, seconds=seconds)
         draft.write_text(html, encoding="utf-8")
     report_progress(1.0, "Done")
     return path

@@ -213,6 +213,11 @@ def test_a_tolerance_of_zero_is_refused(quantization):
         quantization(tolerance=0)
 
 
+def test_a_bound_of_zero_nats_is_refused():
+    with pytest.raises(ValueError, match=r"> 0\. Received: max_lost_nats=0"):
+        Int8(max_lost_nats=0)
+
+
 @pytest.mark.parametrize("quantize", [None, Int8()])
 def test_a_model_of_nan_leaves_no_file(build, tmp_path, quantize):
     vae = build("dense")
@@ -240,6 +245,15 @@ def test_what_cannot_be_converted_leaves_no_file_and_says_why(tmp_path, function
     with pytest.raises(ExportError, match=reason):
         to_litert(vae, tmp_path / "litert" / "decoder.tflite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_converter_that_says_nothing_is_quoted_by_its_error(dense, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(sys.modules["keras_vae.export.litert"], "_convert_to_int8", fail)
+    with pytest.raises(ExportError, match=r"cannot convert `decode`: RuntimeError\(\)"):
+        to_litert(dense, tmp_path / "decoder.tflite", quantize=Int8())
 
 
 def test_a_loss_beyond_the_tolerance_leaves_no_file(dense, tmp_path):

@@ -1,5 +1,6 @@
 """The operator's files, read by the parsers of those who will read them."""
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -265,11 +266,32 @@ def test_versions_that_are_none_are_refused(settings, message):
         ({"num_threads": 0}, "Received: num_threads=0"),
         ({"timeout_micros": -1}, "Received: timeout_micros=-1"),
         ({"max_request_size": 32}, "max_batch_size=64. Received: max_request_size=32"),
+        # Smaller than the requests that warm a version up.
+        ({"max_batch_size": 32, "max_request_size": 63}, ">= 64.*Received: max_request_size=63"),
+        (
+            {"max_batch_size": 9, "max_enqueued_batches": 7},
+            ">= 64.*Received: max_batch_size=9, max_enqueued_batches=7",
+        ),
     ],
 )
 def test_batching_that_cannot_work_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Batching(**settings)
+
+
+def test_the_smallest_batching_takes_the_requests_that_warm_a_version_up(tmp_path):
+    batching = Batching(max_batch_size=1, max_request_size=64, max_enqueued_batches=64)
+    folder = write_serving_config(tmp_path / "serving", NAMES, batching=batching)
+    text = (folder / "config" / "batching.config").read_text()
+    assert "may be below 64" in " ".join(re.findall("^#(.*)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/serving", Path("s3://bucket/serving")])
+def test_a_bucket_is_refused(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="local folder"):
+        write_serving_config(address, NAMES)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_image_that_is_no_name_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Exports that differ from the model, or cannot be served, do not pass."""
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_vae import VAE
+from keras_vae import VAE, ConvVAE, zoo
 from keras_vae.distributions import FixedScaleNormal
 from keras_vae.export import (
     ExportError,
+    Int8,
     carried,
     find_exports,
     fresh_process,
@@ -28,6 +30,7 @@ from keras_vae.export import (
     verification,
     verify,
 )
+from keras_vae.export.proof import Proof
 from keras_vae.networks import dense_encoder
 
 onnx = pytest.importorskip("onnx")
@@ -155,6 +158,104 @@ def test_an_export_whose_weights_are_changed_fails_its_own_proof(build, path_of,
                 other.writestr("proof.npz", archive.read("proof.npz"))
     with pytest.raises(ExportError, match=r"image differs from the model's by up to"):
         verify(changed)
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+def test_another_machine_may_round_a_saved_model_in_another_way(tmp_path, dtype, allowed):
+    model = ConvVAE((9, 7, 1), 3, filters=(4,), hidden_units=8, dtype=dtype)
+    model.step.assign(1)
+    path = to_saved_model(model, tmp_path, "vae")
+    file = path / "assets.extra" / "keras_vae" / "proof.npz"
+    proof = Proof.from_bytes(file.read_bytes())
+
+    def move_answers(amount):
+        def moved(case):
+            values = {key: v + amount * np.maximum(1, abs(v)) for key, v in case.outputs.items()}
+            return dataclasses.replace(case, outputs=values)
+
+        cases = [moved(case) for case in proof.cases]
+        file.write_bytes(dataclasses.replace(proof, cases=cases).to_bytes())
+
+    move_answers(np.float32(0.9 * allowed))
+    verify(path)
+    move_answers(np.float32(1.2 * allowed))
+    with pytest.raises(ExportError, match="differs"):
+        verify(path)
+
+
+SINGLE_FILES = [
+    (to_onnx, "decoder.onnx", runtimes.OnnxRuntime),
+    (to_litert, "decoder.tflite", runtimes.LiteRTRuntime),
+]
+
+
+@pytest.fixture(params=SINGLE_FILES, ids=["onnx", "litert"])
+def single(request, tmp_path, monkeypatch):
+    """Returns an exporter, a path for it, and what lets its runtime give other values."""
+    to, name, runtime = request.param
+    run = runtime._run
+
+    def alter(change):
+        def changed(*asked):
+            return {key: change(value) for key, value in run(*asked).items()}
+
+        monkeypatch.setattr(runtime, "_run", changed)
+
+    return to, tmp_path / name, alter
+
+
+def test_what_cancels_in_float32_is_exported_with_a_tolerance_of_its_own(dense, single):
+    to, path, alter = single
+    alter(lambda value: value + np.float32(1e-4))
+    with pytest.raises(ExportError, match="1e-05 is allowed"):
+        to(dense, path)
+    assert verify(to(dense, path, tolerance=1e-3)).largest == pytest.approx(1e-4, rel=0.1)
+    with pytest.raises(ValueError, match=r"> 0\. Received: tolerance=0"):
+        to(dense, path, tolerance=0, overwrite=True)
+
+
+def test_a_useless_int8_decoder_is_refused_by_the_nats_that_it_loses(single):
+    to, path, alter = single
+    digits = zoo.load("dense_digits")
+    alter(lambda value: np.full_like(value, 0.5))  # is within the tolerance of any mean
+    with pytest.raises(ExportError, match=r"lose .* nats per example .* and 1\.28 are allowed"):
+        to(digits, path, quantize=Int8())
+    assert not path.exists()
+    assert verify(to(digits, path, quantize=Int8(max_lost_nats=100))).lost_nats > 10
+
+
+def test_a_file_of_another_ending_is_refused_before_it_is_written(dense, single):
+    to, path, _ = single
+    with pytest.raises(ValueError, match=rf"should end in {path.suffix}\. Received: .*decoder'"):
+        to(dense, path.with_suffix(""))
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("to", [to_saved_model, to_onnx, to_litert])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_bucket_is_refused(dense, tmp_path, monkeypatch, to, kind):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="local folder"):
+        to(dense, kind("gs://bucket/decoder"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_that_fails_while_it_is_timed_is_told_of_as_such(exported, monkeypatch):
+    def fail(*_):
+        raise runtimes.Unservable("`decode` cannot be run: out of cheese")
+
+    monkeypatch.setattr(runtimes.OnnxRuntime, "milliseconds", fail)
+    with pytest.raises(ExportError, match="^`decode` cannot be run: out of cheese"):
+        verify(exported / "decoder.onnx", time=True)
+
+
+def test_a_checker_that_says_nothing_is_quoted_by_its_error(exported, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr(onnx.checker, "check_model", fail)
+    with pytest.raises(ExportError, match=r"not valid ONNX: RuntimeError\(\)"):
+        verify(exported / "decoder.onnx")
 
 
 def test_a_missing_or_broken_file_is_told_of(dense, exported, tmp_path):
@@ -316,8 +417,9 @@ def test_uint8_images_are_scaled_in_the_graph(dense, tmp_path, to, part):
 def test_a_model_that_gives_nan_is_refused_and_nothing_is_left(build, tmp_path, to, network, part):
     model = build("dense")
     move(model, network, np.nan)
+    suffix = {to_onnx: ".onnx", to_litert: ".tflite"}.get(to, "")
     with pytest.raises(ExportError, match="The model itself gives NaN"):
-        to(model, tmp_path / "export", part)
+        to(model, tmp_path / f"export{suffix}", part)
     assert list(tmp_path.iterdir()) == []
 
 

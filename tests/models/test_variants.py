@@ -181,3 +181,36 @@ for path in sorted(folder.glob("*.keras")):
     ).splitlines()
     names = sorted(kind.__name__ for kind in (VAE, *VARIANTS))
     assert [line.split() for line in lines] == [[name, "0.02", "True"] for name in names]
+
+
+def test_a_dense_decoder_mirrors_its_encoder():
+    vae = models.DenseVAE((5,), 2, hidden_units=(8, 6))
+    encoder, decoder = (
+        [weight.shape for weight in network.weights if len(weight.shape) == 2]
+        for network in (vae.encoder, vae.decoder)
+    )
+    assert encoder == [(5, 8), (8, 6), (6, 4)]
+    assert decoder == [(2, 6), (6, 8), (8, 5)]
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_dropout_is_active_in_fit_and_nowhere_else(make_noiseless_vae, images, part):
+    vae = make_noiseless_vae()
+    parts = {"encoder": vae.encoder, "decoder": vae.decoder}
+    inputs = keras.Input(parts[part].input_shape[1:])
+    parts[part] = keras.Sequential([inputs, parts[part], keras.layers.Dropout(0.5)])
+    dropping = VAE(**parts, posterior=vae.posterior)
+    for model in (vae, dropping):
+        model.compile(keras.optimizers.SGD(0.0))
+    expected = vae.evaluate(images, return_dict=True, verbose=0)
+    options = {"epochs": 2, "batch_size": 32, "verbose": 0}
+    losses = dropping.fit(images, validation_data=images, **options).history
+    # Half of the parameters are zero, and the others are doubled, others in each epoch.
+    assert min(abs(np.diff([expected["loss"], *losses["loss"]]))) > 0.01
+    assert losses["val_loss"] == pytest.approx(2 * [expected["loss"]], rel=1e-6)
+    assert dropping.evaluate(images, return_dict=True, verbose=0) == pytest.approx(expected)
+    for score in (VAE.elbo, VAE.predict_on_batch, VAE.reconstruct):
+        np.testing.assert_allclose(score(dropping, images), score(vae, images), rtol=1e-5)
+    for training in (False, True):
+        called = dropping(images, training=training)
+        assert np.allclose(called, vae(images), rtol=1e-5) == (not training)

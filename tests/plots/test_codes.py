@@ -57,6 +57,12 @@ def test_markers_stand_on_the_posterior_means(vae, images):
         np.testing.assert_allclose(line.get_xdata()[index], mean, atol=1e-6)
 
 
+def test_panels_that_no_latent_needs_are_blank(images):
+    vae = models.DenseVAE((6, 5, 1), 4, hidden_units=(8,))
+    figure = plots.posteriors(vae, images[:2])
+    assert [axes.axison for axes in figure.axes] == [True] * 4 + [False] * 2
+
+
 def test_posteriors_of_too_many_examples_are_refused(vae, images):
     with pytest.raises(ValueError, match="one to 10 examples. Received: 24"):
         plots.posteriors(vae, images)

@@ -5,9 +5,10 @@ import pytest
 
 from keras_vae import models
 from keras_vae.distributions import ContinuousBernoulli
-from keras_vae.objectives import IWAE
+from keras_vae.objectives import ELBO, IWAE
 from keras_vae.report.diagnosis import GOOD, NOTE, WARNING, Detection, diagnose
 from keras_vae.report.study import Study
+from keras_vae.schedules import Constant, Linear
 from keras_vae.zoo.recipe import DataRecipe, Recipe
 
 NUMBERS = {
@@ -81,13 +82,27 @@ def test_an_estimate_at_its_bound_is_not_taken_for_the_truth():
 
 @pytest.mark.parametrize(
     ("objective", "title"),
-    [(None, "leaves nats"), (IWAE(num_samples=5), "not what was trained")],
+    [
+        (None, "leaves nats"),
+        (ELBO(Constant(1.0)), "leaves nats"),
+        (IWAE(num_samples=5), "not what was trained"),
+        (ELBO(4.0), "not what was trained"),
+        (ELBO(Linear(0.0, 2.0, num_steps=1)), "not what was trained"),
+        (ELBO(free_bits=0.1), "not what was trained"),
+    ],
 )
 def test_a_wide_gap_is_seen_in_the_light_of_the_objective(objective, title):
     finding = find(diagnose(study(objective=objective, elbo={"mean": -99.0})), title)
     assert finding.level == NOTE
     assert "lies 9.00 nats below the log-likelihood, -90.00" in finding.text
-    assert ("5 importance samples" in finding.text) == (objective is not None)
+    assert ("5 importance samples" in finding.text) == isinstance(objective, IWAE)
+
+
+@pytest.mark.parametrize("nats", [-90.0, 0.0, 4000.0])
+@pytest.mark.parametrize(("gap", "title"), [(0.9, "bound is tight"), (1.1, "leaves nats")])
+def test_a_gap_is_wide_beside_the_kl_whatever_the_unit_of_the_data(nats, gap, title):
+    numbers = {"elbo": {"mean": nats - gap}, "log_likelihood": {"mean": nats}}
+    find(diagnose(study(**numbers)), title)
 
 
 def test_codes_off_the_prior_are_warned_of():
@@ -104,7 +119,12 @@ def test_the_sampler_is_judged_by_its_effective_sample_size(mean, smallest, leve
     sizes = {"effective_sample_size": mean, "smallest_effective_sample_size": smallest}
     finding = find(diagnose(study(**sizes)), "log-likelihood")
     assert finding.level == level
-    assert f"Of 500 importance samples, {mean:.1f} count" in finding.text
+    assert f"Of 500 importance samples, {mean:.1f} count on the mean of 50 images" in finding.text
+
+
+def test_fewer_images_than_are_sampled_are_told():
+    few = study(images=np.zeros((10, 4, 4, 1), np.float32))
+    assert "on the mean of 10 images" in find(diagnose(few), "log-likelihood").text
 
 
 def test_a_loose_bound_is_told_with_its_nats():
@@ -121,17 +141,20 @@ def test_grey_values_under_a_bernoulli_are_warned_of_and_under_a_density_are_not
 
 
 def test_foreign_data_is_named():
-    findings = diagnose(study(is_foreign=True, mutual_information=1.0, marginal_kl=4.0))
-    assert "mnist" in find(findings, "other data").text
-    # What is odd about other data is no reason to change the model.
-    assert {finding.level for finding in findings[:3]} == {NOTE}
-    assert "richer prior" not in "".join(finding.text for finding in findings)
-    assert "would do" not in "".join(finding.text for finding in findings)
+    numbers = {"mutual_information": 1.0, "marginal_kl": 4.0, "elbo": {"mean": -99.0}}
+    for collapsed in ({}, {"active_units": 0}):
+        findings = diagnose(study(is_foreign=True, **numbers | collapsed))
+        assert "mnist" in find(findings, "other data").text
+        # What is odd about other data is no reason to change the model.
+        assert {finding.level for finding in findings} == {NOTE, GOOD}
+        text = "".join(finding.text for finding in findings)
+        for advice in ("richer", "larger encoder", "would do", "What helps", "free_bits"):
+            assert advice not in text
 
 
 @pytest.mark.parametrize(("auroc", "level"), [(0.7, NOTE), (0.97, GOOD)])
 def test_detection_is_told_with_its_numbers(auroc, level):
-    finding = find(diagnose(study(), Detection(120.0, 0.25, auroc)), "upside down")
+    finding = find(diagnose(study(), Detection(120.0, 0.25, auroc, 300)), "upside down")
     assert finding.level == level
-    assert "25%" in finding.text
+    assert "25% of 300 mirrored" in finding.text
     assert f"{auroc:.3f}" in finding.text

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import keras_vae.zoo
-from keras_vae import models
+from keras_vae import distributions, models
 from keras_vae.zoo import folder as folder_module
 from keras_vae.zoo import store
 
@@ -198,6 +198,32 @@ def test_existing_folder_is_not_overwritten_unasked(model, folder):
         keras_vae.zoo.save(model, folder)
     assert keras_vae.zoo.save(model, folder, summary="New.", overwrite=True) == folder
     assert keras_vae.zoo.info(folder).recipe.summary == "New."
+
+
+@pytest.mark.parametrize("name", ["Bernoulli", "Own"])
+def test_a_model_with_parts_of_ones_own_is_sent_to_keras_files(tmp_path, name):
+    part = type(name, (distributions.Bernoulli,), {})()
+    vae = models.DenseVAE((4, 4, 1), 2, hidden_units=(8,), likelihood=part)
+    with pytest.raises(ValueError, match=f"model.save.*Received: likelihood=a {name}"):
+        keras_vae.zoo.save(vae, tmp_path / "own")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_may_be_given_another_name(saved):
+    assert keras_vae.zoo.info(saved).recipe.build(name="mine").name == "mine"
+
+
+def test_a_recipe_beside_a_folder_is_not_taken_for_it(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run.toml").write_text('name = "other"', encoding="utf-8")
+    assert store.find_recipe(folder) == folder / "recipe.toml"
+    assert store.find_recipe(str(folder)) == folder / "recipe.toml"
+    assert store.find_recipe(f"{folder}.toml") == tmp_path / "run.toml"
+
+
+def test_a_card_tells_to_load_the_model_it_describes(saved):
+    assert 'zoo.load("path/to/tiny")' in keras_vae.zoo.info(saved).card
+    assert 'zoo.load("dense_digits")' in keras_vae.zoo.info("dense_digits").card
 
 
 def test_full_disk_in_the_middle_of_a_save_leaves_the_old_folder(model, folder, monkeypatch):

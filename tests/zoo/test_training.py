@@ -153,6 +153,14 @@ def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeyp
         keras_vae.zoo.train(recipe(1, learning_rate=0.1), tmp_path / "tiny", verbose=0)
 
 
+def test_a_training_that_never_began_may_be_mended(tmp_path):
+    wrong = dataclasses.replace(recipe(1), model={**MODEL, "latent_dims": 2})
+    with pytest.raises(ValueError, match="latent_dims"):
+        keras_vae.zoo.train(wrong, tmp_path / "tiny", verbose=0)
+    keras_vae.zoo.train(recipe(1), tmp_path / "tiny", verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
 def test_words_and_the_evaluation_may_change_before_an_interrupted_training_goes_on(
     tmp_path, monkeypatch
 ):
@@ -214,6 +222,33 @@ def test_existing_folder_is_refused_before_any_training(trained):
 def test_recipe_without_training_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"needs \[data\] and \[training\]"):
         keras_vae.zoo.train(Recipe("tiny", MODEL), tmp_path / "tiny")
+
+
+def test_stages_that_wait_for_each_other_and_stages_without_training_are_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(keras_vae.zoo.store, "_RECIPES", tmp_path)
+    for name, initial in [("hen", "egg"), ("egg", "hen")]:
+        stage = dataclasses.replace(recipe(1, initial=initial), name=name)
+        (tmp_path / f"{name}.toml").write_text(stage.to_toml(), encoding="utf-8")
+    (tmp_path / "bare.toml").write_text(Recipe("bare", MODEL).to_toml(), encoding="utf-8")
+    with pytest.raises(ValueError, match="recipe of 'hen' starts from itself"):
+        keras_vae.zoo.train("hen", tmp_path / "hen", verbose=0)
+    with pytest.raises(ValueError, match=r"recipe of 'bare' needs \[data\] and \[training\]"):
+        keras_vae.zoo.train(recipe(1, initial="bare"), tmp_path / "tiny", verbose=0)
+
+
+def test_a_model_in_bfloat16_is_measured_in_float32(trained, tmp_path):
+    half = keras_vae.zoo.load(trained, dtype="mixed_bfloat16")
+    folder = keras_vae.zoo.save(half, tmp_path / "half")
+    tiny, stored = recipe(1), keras_vae.zoo.info(folder).recipe
+    assert stored.model["dtype"] == "mixed_bfloat16"
+    images = evaluation.held_out(tiny)[1][:60]
+    stored = dataclasses.replace(stored, data=tiny.data, evaluation=tiny.evaluation)
+    exact = evaluation.measure(keras_vae.zoo.load(trained), tiny, images)
+    measured = evaluation.measure(keras_vae.zoo.load(folder), stored, images)
+    assert measured["test"] == exact["test"]
+    assert measured["slice"] == {**exact["slice"], "num_images": 60}
 
 
 def test_a_broken_off_measurement_goes_on_where_it_was(trained, tmp_path):

@@ -61,7 +61,7 @@ def test_whole_numbers_that_are_no_pixels_are_taken(connect, value):
     [
         ((0,), "num_samples=0"),
         ((2.5,), "int32"),
-        ((2, 2**40), "do not fit"),
+        ((2, (2**40, 0)), "do not fit"),
         ((2, (1, 2, 3)), r"shape \(2,\)"),
     ],
 )

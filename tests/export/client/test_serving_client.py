@@ -37,6 +37,23 @@ def test_one_seed_is_that_of_the_model_and_two_are_all_of_it(connect):
     assert np.abs(other - client.sample(2, seed=7)["image"]).max() > 1e-3
 
 
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**40, np.uint8(200)])
+def test_any_integer_is_the_seed_that_it_is_in_the_model(models, connect, seed):
+    received = connect("dense").sample(2, seed=seed)["image"]
+    np.testing.assert_allclose(received, models["dense"].sample(2, seed=int(seed)), **EXACT)
+
+
+class Forgotten(ServingClient):
+    """A client in which another thread forgets at once what the server offers."""
+
+    _signatures = property(lambda self: None, lambda self, offered: None)
+
+
+def test_what_another_thread_forgets_meanwhile_is_known_to_the_end(transport, z):
+    with Forgotten("dense", transport()) as client:
+        assert client.decode(z)["image"].shape == (5, 9, 7, 1)
+
+
 def assert_same(received, expected):
     np.testing.assert_array_equal(received["image"], expected["image"])
 

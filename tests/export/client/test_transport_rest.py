@@ -1,5 +1,7 @@
 """What is REST's alone: its JSON, its headers, and that it needs no TensorFlow."""
 
+import time
+
 import pytest
 
 from keras_vae.export.client import Rest, ServingClient, ServingError
@@ -44,6 +46,34 @@ def test_headers_reach_the_server(server, monkeypatch):
     rest = Rest(server.url + "/", headers={"Authorization": "Bearer token"})
     ServingClient("dense", rest).status()
     assert seen == ["Bearer token"]
+
+
+def test_a_server_that_asks_for_hours_is_not_waited_for(server, monkeypatch, z):
+    end_headers = Handler.end_headers
+
+    def ask_to_wait(self):
+        self.send_header("Retry-After", "5")
+        end_headers(self)
+
+    monkeypatch.setattr(Handler, "end_headers", ask_to_wait)
+    server.failures = [Refusal("UNAVAILABLE", "The batch scheduling queue is full")]
+    start = time.monotonic()
+    ServingClient("dense", Rest(server.url)).decode(z)
+    assert time.monotonic() - start < 4
+    assert len(server.asked) == 2
+
+
+def test_a_connection_that_is_dropped_is_made_again(server, monkeypatch):
+    respond, drops = Handler.respond, iter([True])
+
+    def drop_once(self, body):
+        if next(drops, False):
+            self.close_connection = True
+        else:
+            respond(self, body)
+
+    monkeypatch.setattr(Handler, "respond", drop_once)
+    assert ServingClient("dense", Rest(server.url)).status()
 
 
 def test_a_url_without_a_scheme_is_refused():
