@@ -351,13 +351,13 @@ class TestObjective:
     ):
         class PerExample(keras.layers.Layer):
             def call(self, inputs):
-                self.add_loss(tf.fill([len(inputs)], tf.constant(0.25, inputs.dtype)))
+                self.add_loss(tf.fill(tf.shape(inputs)[:1], tf.constant(0.25, inputs.dtype)))
                 return inputs
 
         vae = make_noiseless_vae()
         x = vae.encoder.inputs[0]
-        penalised = VAE(keras.Model(x, vae.encoder(PerExample(dtype="bfloat16")(x))), vae.decoder)
-        penalised.posterior = vae.posterior
+        encoder = keras.Model(x, vae.encoder(PerExample(dtype="bfloat16")(x)))
+        penalised = VAE(encoder, vae.decoder, posterior=vae.posterior)
         for model in (vae, penalised):
             model.compile(keras.optimizers.SGD(0.0))
         plain = vae.evaluate(images, verbose=0, return_dict=True)

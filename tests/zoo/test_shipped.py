@@ -61,7 +61,7 @@ def test_a_loaded_network_is_described_as_a_fresh_one(name):
 def test_card_is_what_its_sources_generate(name):
     info = keras_vae.zoo.info(name)
     pictures = [path.name for path in info.folder.glob("*.png")]
-    assert info.card == card(info.recipe, info.results, pictures=pictures)
+    assert info.card == card(info.recipe, info.results, address=name, pictures=pictures)
 
 
 def test_a_card_tells_what_else_was_tried():
