@@ -132,3 +132,13 @@ def test_a_write_that_fails_changes_nothing(tmp_path, monkeypatch):
             folder.write(checkpoint(2))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000000001.npz"]
     assert folder.read().number == 1
+
+
+def test_what_another_process_is_writing_is_left_to_it(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    folder.write(checkpoint(1))
+    draft = tmp_path / ".checkpoint-000000000002.npz.0123abcd.kvae.tmp"
+    draft.write_bytes(b"half")
+    folder.tidy()
+    assert folder.read().number == 1
+    assert draft.exists()
