@@ -74,7 +74,7 @@ def contact_sheet(model, x: np.ndarray, *, seed: int | None = None):
     draw_sheet(axes[0, 1], between, "from the left input to the right one")
     draw_sheet(axes[1, 0], _rows_of_samples(model, seed), "samples from the prior")
     rows, (first, second) = decoded_grid(model, x, _ROWS, _COLUMNS)
-    varied = f"latents {first} (across) and {second} (down)"
+    varied = f"latents {first} (across) and {second} (up)"
     if second is None:
         varied = f"latent {first}, row by row"
     draw_sheet(axes[1, 1], rows, f"{varied}, 5% to 95% of the prior")
