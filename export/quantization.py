@@ -24,6 +24,7 @@ class Int8:
     The ranges of the activations are those that representative data meet. Inputs, outputs and what
     follows the network (the likelihood, the posterior, the KL divergence) stay in float32, and so
     do transposed convolutions in ONNX.
+
     Single values may be far off (the worst pixel of 512 digits by 0.2 to 0.4), and a decoder that
     gives 0.5 everywhere is off by no more. So the nats that its images lose are bounded, too, where
     `verify` can measure them.

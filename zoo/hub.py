@@ -110,7 +110,7 @@ def push(folder: str | Path, address: str, *, private: bool = False) -> str:
     files = store.read_results(folder)["files"]
     store.check_files(folder, files)
     sent = {name: folder / name for name in [*files, "results.json"]}
-    sent["README.md"] = card_of(folder, f"{_SCHEME}{repo}").encode()
+    sent["README.md"] = card_of(folder, address).encode()
     hub = _library()
     api = hub.HfApi()
     try:
