@@ -4,9 +4,16 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_vae.data.rows import Parts
+
 
 def in_one_loop(
-    keras_function: Callable, step: Callable, *, num_steps: int, jit_compile: bool
+    keras_function: Callable,
+    step: Callable,
+    *,
+    num_steps: int,
+    jit_compile: bool,
+    make_batch: Callable | None = None,
 ) -> Callable:
     """Returns what Keras' function for several steps does, without a branch around each.
 
@@ -20,6 +27,8 @@ def in_one_loop(
         step: From a batch to logs of scalars, such as `train_step`; on one replica.
         num_steps: Steps per execution, at least 2; fewer are taken where the data ends.
         jit_compile: Whether to compile the step with XLA.
+        make_batch: From `rows.Parts` to a batch, where an iterator gives these. A batch is made
+            while the step before it is under way.
 
     Returns:
         A function from an iterator to the last step's logs. At the end of the data it raises a
@@ -28,19 +37,22 @@ def in_one_loop(
     step = tf.function(step, autograph=False, reduce_retracing=True, jit_compile=jit_compile)
 
     def some_steps(iterator):
+        next_batch, spec = iterator.get_next_as_optional, iterator.element_spec
+        if isinstance(spec, Parts):
+            next_batch, spec = _made_batches(iterator, make_batch)
+
         def is_left(num_taken, batch, logs):
             return (num_taken < num_steps) & batch.has_value()
 
         def take(num_taken, batch, logs):
-            logs = step(without_optionals(batch.get_value()))
             is_last = num_taken + 1 >= num_steps
-            following = tf.cond(is_last, lambda: batch, iterator.get_next_as_optional)
+            following = tf.cond(is_last, lambda: batch, next_batch)
+            logs = step(without_optionals(batch.get_value()))
             return num_taken + 1, following, logs
 
-        spec = without_optionals(iterator.element_spec)
-        no_logs = step.get_concrete_function(spec).structured_outputs
+        no_logs = step.get_concrete_function(without_optionals(spec)).structured_outputs
         no_logs = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), no_logs)
-        start = (tf.constant(0), iterator.get_next_as_optional(), no_logs)
+        start = (tf.constant(0), next_batch(), no_logs)
         num_taken, _, logs = tf.while_loop(is_left, take, start)
         return num_taken > 0, logs
 
@@ -55,6 +67,23 @@ def in_one_loop(
         return logs
 
     return function
+
+
+def _made_batches(iterator, make_batch):
+    """Returns what gives the next batch as an optional, and the spec of a batch."""
+    make = tf.function(make_batch, autograph=False).get_concrete_function(iterator.element_spec)
+    batch = make.structured_outputs
+    spec = tf.TensorSpec(batch.shape, batch.dtype)
+
+    def next_batch():
+        parts = iterator.get_next_as_optional()
+        return tf.cond(
+            parts.has_value(),
+            lambda: tf.experimental.Optional.from_value(make_batch(parts.get_value())),
+            lambda: tf.experimental.Optional.empty(spec),
+        )
+
+    return next_batch, spec
 
 
 def without_optionals(batch):

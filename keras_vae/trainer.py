@@ -9,11 +9,16 @@ import keras
 import tensorflow as tf
 
 from keras_vae.executions import in_one_loop
-from keras_vae.feeding import feed, tell_length
+from keras_vae.feeding import feed, take_apart, tell_length
 from keras_vae.optimizers import Adam, without_loss_scale
 from keras_vae.replicas import make_function, means_over_replicas, mirrors
 from keras_vae.stability import CheckGuard, Guard
-from keras_vae.tuning import picked_steps_per_execution, picks_xla, say
+from keras_vae.tuning import (
+    makes_batches_in_loop,
+    picked_steps_per_execution,
+    picks_xla,
+    say,
+)
 
 
 class Trainer(keras.Model):
@@ -28,6 +33,7 @@ class Trainer(keras.Model):
     def __init__(self, *, name: str | None = None, dtype: str | None = None):
         super().__init__(name=name, dtype=dtype)
         self.guard = None
+        self._make_batch = None
         self._running_means = [
             keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
         ]
@@ -187,6 +193,8 @@ class Trainer(keras.Model):
         y = _labels(y, kwargs.get("sample_weight"))
         if self.distribute_strategy.num_replicas_in_sync == 1:
             x, validation_data = feed(x, y, validation_data, batch_size, kwargs)
+            if makes_batches_in_loop(self):
+                x = self._take_apart(x, kwargs)
         elif hasattr(x, "value_range"):
             tell_length(x, kwargs)  # of `data.batches`; workers may share out others unevenly
         if isinstance(x, tf.data.Dataset):
@@ -249,7 +257,11 @@ class Trainer(keras.Model):
             self._build_optimizer()
             super().make_train_function(force=True)  # which is for `train_on_batch`, then
             function = self._in_steps(
-                self.train_function, self.train_step, self._backward, self._apply
+                self.train_function,
+                self.train_step,
+                self._backward,
+                self._apply,
+                make_batch=self._make_batch,
             )
             self.train_function = function if self.guard is None else self._guarded(function)
         return self.train_function
@@ -280,7 +292,7 @@ class Trainer(keras.Model):
             self.test_function = self._in_steps(self.test_function, self.test_step, self.test_step)
         return self.test_function
 
-    def _in_steps(self, keras_function, step, step_on_replicas, apply=None):
+    def _in_steps(self, keras_function, step, step_on_replicas, apply=None, **making):
         strategy, num_steps = self.distribute_strategy, self.steps_per_execution
         if mirrors(strategy):
             options = {"num_steps": num_steps, "run_eagerly": self.run_eagerly}
@@ -289,7 +301,7 @@ class Trainer(keras.Model):
         if num_steps == 1 or self.run_eagerly:
             return keras_function
         options = {"num_steps": num_steps, "jit_compile": self.jit_compile}
-        return in_one_loop(keras_function, step, **options)
+        return in_one_loop(keras_function, step, **options, **making)
 
     @property
     def _picks_steps(self):
@@ -313,6 +325,12 @@ class Trainer(keras.Model):
             if name is not None:
                 self._functions.by_steps[name, steps] = getattr(self, name)
                 setattr(self, name, function_of_fit)
+
+    def _take_apart(self, x, options):
+        x, make_batch = take_apart(x, options)
+        if make_batch not in (None, self._make_batch):
+            self._make_batch, self.train_function = make_batch, None
+        return x
 
     def _take_steps(self, number):
         if self.steps_per_execution != number:

@@ -64,8 +64,23 @@ def picks_xla(strategy: tf.distribute.Strategy) -> bool:
     AMD EPYC cores, the dense one took 13% fewer images a second with it, and the convolutional one
     as many.
     """
-    has_accelerator = any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
-    return has_accelerator and not mirrors(strategy)
+    return _has_accelerator() and not mirrors(strategy)
+
+
+def makes_batches_in_loop(vae) -> bool:
+    """Returns whether a loop of steps should make its batches itself: on a CPU, with no strategy.
+
+    For an accelerator, a batch should lie ready before it is asked for.
+    """
+    with vae.distribute_strategy.scope():
+        if tf.distribute.has_strategy():
+            return False
+    is_loop = vae.steps_per_execution > 1 and not vae.run_eagerly
+    return is_loop and not vae.jit_compile and not _has_accelerator()
+
+
+def _has_accelerator():
+    return any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
 
 
 def picked_steps_per_execution(

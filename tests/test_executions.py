@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_vae import data
+from keras_vae.data.rows import batch_rows
+from keras_vae.data.seeds import EPOCH, seed_of_epoch
 from keras_vae.executions import in_one_loop
-from tests.strategies import mirrored
+from tests.strategies import mirrored, mirrored_alone
 
 
 class Counter:
@@ -54,6 +57,101 @@ def test_no_batch_is_taken_from_the_next_execution():
 
 def test_what_is_no_iterator_of_tf_data_is_left_to_keras():
     assert loop(Counter(), 2)(iter([7])) == {"keras": 7}
+
+
+def noisy_rows():
+    def finish(rows, seed):
+        return rows + tf.random.stateless_uniform(tf.shape(rows), seed)
+
+    seed = seed_of_epoch(3, EPOCH)
+    return batch_rows(np.arange(70.0, dtype=np.float32), 16, finish, seed=seed, shuffle=True)
+
+
+def test_batches_are_made_in_the_loop_as_in_tf_data():
+    seen = []
+
+    def step(batch):
+        tf.numpy_function(lambda batch: seen.append(batch.copy()), [batch], [])
+        return {"size": tf.size(batch)}
+
+    batches = noisy_rows()
+    take = in_one_loop(None, step, num_steps=3, jit_compile=False, make_batch=batches.make)
+    iterator = iter(batches.parts)
+    assert int(take(iterator)["size"]) == 16
+    assert len(seen) == 3
+    assert int(take(iterator)["size"]) == 70 - 4 * 16
+    with pytest.raises(StopIteration):
+        take(iterator)
+    assert len(seen) == 5
+    for batch, expected in zip(seen, noisy_rows().made(), strict=True):
+        np.testing.assert_array_equal(batch, expected)
+
+
+def recorder(vae):
+    """Returns a model of the same kind, and the batches that its steps will have seen."""
+    seen = []
+
+    class Recorder(type(vae)):
+        def train_step(self, data):
+            tf.numpy_function(lambda batch: seen.append(batch.copy()), [data], [])
+            return {"loss": tf.constant(0.0)}
+
+    return Recorder((8, 8, 1), 2, hidden_units=(8,)), seen
+
+
+def gray_batches(batch_size, binarization="dynamic"):
+    images = np.random.default_rng(0).integers(0, 256, (35, 8, 8, 1)).astype(np.uint8)
+    return data.batches(images, batch_size, binarization=binarization, shuffle=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"steps_per_execution": 3}, {"steps_per_execution": 1}, {"run_eagerly": True}],
+    ids=["auto", "3", "1", "eager"],
+)
+def test_fit_sees_the_batches_of_the_data(make_vae, options):
+    vae, seen = recorder(make_vae())
+    vae.compile(**options)
+    vae.fit(gray_batches(8), epochs=2, verbose=0)
+    again = gray_batches(8)
+    expected = [*again, *again]
+    assert len(seen) == len(expected) == 10
+    for batch, other in zip(seen, expected, strict=True):
+        np.testing.assert_array_equal(batch, other)
+
+
+def test_one_fit_after_the_other_sees_its_own_batches(make_vae):
+    vae, seen = recorder(make_vae())
+    vae.compile(steps_per_execution=2)
+    kinds = [(8, "dynamic"), (8, "none"), (5, "none"), (5, "none"), (8, "dynamic")]
+    for arguments in kinds:
+        seen.clear()
+        vae.fit(gray_batches(*arguments), verbose=0)
+        for batch, other in zip(seen, gray_batches(*arguments), strict=True):
+            np.testing.assert_allclose(batch, other, atol=1e-6)
+        seen.clear()
+        vae.fit(gray_batches(*arguments).map(lambda batch: 1 - batch), verbose=0)
+        for batch, other in zip(seen, gray_batches(*arguments), strict=True):
+            np.testing.assert_allclose(batch, 1 - other.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "strategy", [lambda: tf.distribute.OneDeviceStrategy("CPU:0"), mirrored_alone]
+)
+def test_strategies_of_one_device_take_made_batches(make_noiseless_vae, strategy):
+    def trained():
+        keras.utils.set_random_seed(0)
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.02), steps_per_execution=2)
+        vae.fit(gray_batches(8), verbose=0)
+        assert int(vae.step.numpy()) == 5
+        return vae.get_weights()
+
+    expected = trained()
+    with strategy().scope():
+        got = trained()
+    for weight, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_train_step_of_ones_own_is_taken(make_vae, images):

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_vae import data
-from keras_vae.feeding import feed
+from keras_vae.data.rows import Parts
+from keras_vae.feeding import feed, take_apart
 
 
 def fed(x, y=None, validation_data=None, batch_size=None, **options):
@@ -129,3 +130,40 @@ def test_fit_sees_every_example_of_every_epoch(make_vae, images):
     for epoch in (seen[:32], seen[32:]):
         np.testing.assert_array_equal(np.sort(epoch), marked[:, 0, 0, 0])
         assert not np.array_equal(epoch, marked[:, 0, 0, 0])
+
+
+def test_what_is_made_of_rows_can_be_taken_apart():
+    images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1)).astype(np.uint8)
+
+    def binary():
+        return data.batches(images, 4, binarization="dynamic", shuffle=True)
+
+    def arrays():
+        keras.utils.set_random_seed(0)
+        return fed(images.astype(np.float32), batch_size=4)[0]
+
+    for kind in (binary, arrays):
+        batches, (parts, make_batch) = kind(), take_apart(kind(), {})
+        assert isinstance(parts.element_spec, Parts)
+        assert parts.cardinality() == batches.cardinality() == 3
+        assert parts.options().autotune.enabled is False
+        for part, batch in zip(parts, batches, strict=True):
+            np.testing.assert_array_equal(make_batch(part), batch)
+
+
+def test_what_makes_the_same_batches_is_equal():
+    images = np.zeros((10, 4, 4, 1), np.uint8)
+    options = [{}, {"seed": 3}, {"binarization": "dynamic"}, {"drop_remainder": True}]
+    makers = [take_apart(data.batches(images, 4, **option), {})[1] for option in options]
+    assert makers[0] == makers[1]
+    assert len(set(makers)) == 3
+
+
+def test_other_data_are_left_as_they_are():
+    images = np.zeros((10, 4, 4, 1), np.uint8)
+    stream = data.batches(tf.data.Dataset.from_tensor_slices(images), 4)
+    mapped = data.batches(images, 4).map(tf.identity)
+    for x in (stream, mapped, images):
+        assert take_apart(x, {}) == (x, None)
+    batches = data.batches(images, 4)  # Keras maps weights of classes over them
+    assert take_apart(batches, {"class_weight": {0: 1.0}}) == (batches, None)

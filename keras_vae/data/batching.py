@@ -101,7 +101,7 @@ def batches(
         raise ValueError(
             f"epoch should be a scalar tf.Variable of int64. Received: epoch={epoch!r}."
         )
-    is_share = False
+    is_share, unmade = False, None
     if isinstance(images, tf.data.Dataset):
         images = _checked_stream(images)
         if binarization == "fixed":
@@ -125,7 +125,7 @@ def batches(
         if binarization == "fixed":
             images = binomial(images, seed)
         is_random = shuffle or binarization == "dynamic"
-        dataset = batch_rows(
+        unmade = batch_rows(
             images,
             batch_size,
             _binary_batch if binarization == "dynamic" else _gray_batch,
@@ -133,6 +133,7 @@ def batches(
             shuffle=shuffle,
             drop_remainder=drop_remainder,
         )
+        dataset = unmade.made()
     if dataset.cardinality() == 0:
         raise ValueError(
             "batch_size should be at most the number of images, when the remainder is dropped. "
@@ -146,6 +147,7 @@ def batches(
         dataset = _without_cardinality(dataset)
     dataset = without_autotuning(dataset.with_options(options)).prefetch(PREFETCHED_BATCHES)
     dataset.value_range = (0.0, 1.0)  # `checks.check_data` need not look again
+    dataset.unmade = unmade
     return dataset
 
 
