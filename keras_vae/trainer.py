@@ -13,12 +13,7 @@ from keras_vae.feeding import feed, take_apart, tell_length
 from keras_vae.optimizers import Adam, without_loss_scale
 from keras_vae.replicas import make_function, means_over_replicas, mirrors
 from keras_vae.stability import CheckGuard, Guard
-from keras_vae.tuning import (
-    makes_batches_in_loop,
-    picked_steps_per_execution,
-    picks_xla,
-    say,
-)
+from keras_vae.tuning import makes_batches_in_loop, picked_steps_per_execution, picks_xla, say
 
 
 class Trainer(keras.Model):
