@@ -15,6 +15,8 @@ from keras_vae.replicas import make_function, means_over_replicas, mirrors
 from keras_vae.stability import CheckGuard, Guard
 from keras_vae.tuning import makes_batches_in_loop, picked_steps_per_execution, picks_xla, say
 
+_REPORTED = ("loss", "elbo", "reconstruction", "kl")
+
 
 class Trainer(keras.Model):
     """A `keras.Model` that has its loss in itself, and its own check of the data.
@@ -29,10 +31,10 @@ class Trainer(keras.Model):
         super().__init__(name=name, dtype=dtype)
         self.guard = None
         self._make_batch = None
-        self._running_means = [
-            keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
-        ]
-        self._evaluate_means = tf.function(self._means)
+        self._means = types.SimpleNamespace(of_losses=[])  # nothing that Keras would walk through
+        self._evaluate_means = tf.function(self._global_means)
+        if tf.distribute.has_strategy():
+            self._build_means()  # now, as no replica can
 
     # Compiling and saving
 
@@ -237,8 +239,7 @@ class Trainer(keras.Model):
     def _set_direction(self, callback):
         # Keras knows which way is better only for the metrics given to `compile`.
         name = str(getattr(callback, "monitor", None)).removeprefix("val_")
-        is_ours = name in [tracker.name for tracker in self._running_means]
-        if is_ours and getattr(callback, "mode", None) == "auto":
+        if name in _REPORTED and getattr(callback, "mode", None) == "auto":
             callback.mode = "max" if name == "elbo" else "min"
 
     # Steps
@@ -249,6 +250,7 @@ class Trainer(keras.Model):
         if self.train_function is None or force:
             if mirrors(self.distribute_strategy):
                 self._check_step()
+            self._build_means()
             self._build_optimizer()
             super().make_train_function(force=True)  # which is for `train_on_batch`, then
             function = self._in_steps(
@@ -283,6 +285,7 @@ class Trainer(keras.Model):
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
+            self._build_means()
             super().make_test_function(force=True)
             self.test_function = self._in_steps(self.test_function, self.test_step, self.test_step)
         return self.test_function
@@ -342,8 +345,12 @@ class Trainer(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The running means of loss, elbo, reconstruction and kl, in nats per example."""
-        return self._running_means
+        """The running means of loss, elbo, reconstruction and kl, in nats per example.
+
+        They are made for the first step, so that whoever loads a model to use it waits for none.
+        Under a strategy they are there from the start.
+        """
+        return self._means.of_losses
 
     def get_metrics_result(self):
         """Returns the running means over all replicas."""
@@ -352,15 +359,21 @@ class Trainer(keras.Model):
         with self.distribute_strategy.scope():
             return self._evaluate_means()
 
+    def _build_means(self):
+        if not self._means.of_losses:
+            with tf.init_scope(), self.distribute_strategy.scope():
+                self._means.of_losses = [keras.metrics.Mean(name=name) for name in _REPORTED]
+
     def _track(self, losses, penalty, sample_weight):
+        self._build_means()  # for a step in a loop of one's own
         values = (losses.loss + penalty, losses.elbo, losses.reconstruction, losses.kl)
-        for tracker, value in zip(self._running_means, values, strict=True):
+        for tracker, value in zip(self._means.of_losses, values, strict=True):
             tracker.update_state(value, sample_weight)
 
     def _results(self):
-        return {tracker.name: tracker.result() for tracker in self._running_means}
+        return {tracker.name: tracker.result() for tracker in self._means.of_losses}
 
-    def _means(self):
+    def _global_means(self):
         return means_over_replicas(self.distribute_strategy, self.metrics)
 
 

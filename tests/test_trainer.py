@@ -208,6 +208,30 @@ class TestFit:
         np.testing.assert_allclose(vae.predict(dataset, verbose=0), expected, rtol=1e-5)
         np.testing.assert_allclose(vae.predict_on_batch(images), expected, rtol=1e-5)
 
+    def test_running_means_are_made_for_the_first_step(self, make_vae, images, tmp_path):
+        vae = make_vae()
+        vae.compile()
+        vae.predict(images, verbose=0)
+        vae.save_weights(tmp_path / "means.weights.h5")
+        assert vae.metrics == []
+        vae.evaluate(images, verbose=0)
+        means = vae.metrics
+        vae.load_weights(tmp_path / "means.weights.h5")  # of a model without them
+        vae.compile()
+        vae.fit(images, verbose=0)
+        assert vae.metrics == means and len(means) == 4
+
+    def test_running_means_are_made_in_a_loop_of_ones_own(self, make_noiseless_vae, images):
+        vae = make_noiseless_vae()
+        vae.compile(keras.optimizers.SGD(0.0))
+        expected = vae.test_on_batch(images, return_dict=True)
+        own = make_noiseless_vae()
+        own.compile(keras.optimizers.SGD(0.0))
+        own.optimizer.build(own.trainable_variables)
+        own.set_weights(vae.get_weights())
+        logs = tf.function(own.train_step)(tf.convert_to_tensor(images))
+        assert {key: float(value) for key, value in logs.items()} == pytest.approx(expected)
+
     def test_same_seed_gives_same_weights_and_another_others(self, make_vae, images):
         def train(seed):
             keras.utils.set_random_seed(seed)

@@ -38,11 +38,11 @@ def _log_density(event, logits, rank):
 
     @tf.custom_gradient  # TensorFlow's gradient of a product is slow
     def log_density(event, logits):
-        positive = tf.nn.relu(logits)
-        sigmoids = tf.sigmoid(2 * positive - logits)  # 2 max(l, 0) - l = |l|, with a slope at 0
+        probs = tf.sigmoid(logits)  # the gradient's, too: a graph takes it once
+        likelier = tf.maximum(1 - probs, probs)  # sigmoid(|l|), with that slope at 0 that relu lacks
         grouped = tf.concat([tf.shape(logits)[:-rank], [group, size // group]], axis=0)
-        products = tf.reduce_prod(tf.reshape(sigmoids, grouped), axis=-2)
-        linear = tf.reduce_sum(event * logits - positive, axes)
+        products = tf.reduce_prod(tf.reshape(likelier, grouped), axis=-2)
+        linear = tf.reduce_sum(event * logits - tf.nn.relu(logits), axes)
 
         def gradient(upstream):
             upstream = tf.reshape(upstream, tf.concat([tf.shape(upstream), [1] * rank], axis=0))
