@@ -7,13 +7,9 @@ import math
 import zlib
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae.checks import check_data
 from keras_vae.distributions import Bernoulli
-from keras_vae.objectives import Inference
-from keras_vae.random import fixed_seed
-from keras_vae.scoring import over_examples, over_samples
 
 METHODS = ("elbo", "reconstruction", "likelihood", "typicality", "input_complexity")
 
@@ -88,7 +84,7 @@ def anomaly_score(
     if method == "elbo":
         return -np.asarray(model.elbo(x, num_samples, seed), np.float64)
     if method == "reconstruction":
-        return -np.asarray(_expected_log_likelihood(model, x, num_samples, seed), np.float64)
+        return -np.asarray(model.expected_log_likelihood(x, num_samples, seed), np.float64)
     complexity = _complexity(model, x) if method == "input_complexity" else 0.0
     log_likelihood = np.asarray(model.log_likelihood(x, num_samples, seed), np.float64)
     if method == "typicality":
@@ -210,24 +206,6 @@ def detection_metrics(clean_scores: np.ndarray, anomalous_scores: np.ndarray) ->
         "auroc": float(roc_auc_score(is_anomaly, scores)),
         "auprc": float(average_precision_score(is_anomaly, scores)),
     }
-
-
-def _expected_log_likelihood(model, x, num_samples, seed):
-    def score(x, *sampling):
-        posterior, prior = model.encode(x), model.prior.distribution()
-
-        def infer(num_samples, seed):
-            z = posterior.sample(num_samples, seed=seed)
-            return Inference(x, z, posterior, prior, model.decode(z))
-
-        return tf.reduce_mean(over_samples(_reconstruction_terms, infer, *sampling), axis=0)
-
-    x = tf.convert_to_tensor(check_data(x, model.event_shape, model.likelihood.support))
-    return over_examples(score, tf.cast(x, tf.float32), num_samples, fixed_seed(seed))
-
-
-def _reconstruction_terms(inference):
-    return inference.likelihood.log_prob(inference.x)
 
 
 def _complexity(model, x):

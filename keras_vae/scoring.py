@@ -91,3 +91,12 @@ def elbo_terms(inference: Inference) -> tf.Tensor:
     """
     x, z, posterior, prior, likelihood = inference
     return likelihood.log_prob(x) - kl_divergence(posterior, prior, z)
+
+
+def reconstruction_terms(inference: Inference) -> tf.Tensor:
+    """Returns log p(x given z), whose mean over the samples is the ELBO without its KL divergence.
+
+    Returns:
+        Nats. Shape (num_samples, batch).
+    """
+    return inference.likelihood.log_prob(inference.x)

@@ -19,7 +19,7 @@ from keras_vae.objectives import ELBO, Inference, Losses, Objective, log_weights
 from keras_vae.parts import check_parts
 from keras_vae.random import fixed_seed, replica_seed
 from keras_vae.replicas import share_of_batch, sum_over_replicas
-from keras_vae.scoring import elbo_terms, over_examples, over_samples
+from keras_vae.scoring import elbo_terms, over_examples, over_samples, reconstruction_terms
 from keras_vae.stability import add_up, clip, looks_at_gradients, share
 from keras_vae.trainer import Trainer
 
@@ -104,6 +104,7 @@ class VAE(Trainer):
             self.likelihood.build(self.event_shape)
         self.seed_generator = keras.random.SeedGenerator()
         self._evaluate_elbo = tf.function(self._elbo, reduce_retracing=True)
+        self._evaluate_reconstruction = tf.function(self._reconstruction, reduce_retracing=True)
         self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
         self.build((None, *self.event_shape))
 
@@ -196,6 +197,25 @@ class VAE(Trainer):
             Nats per example. Shape (batch,).
         """
         return self._score(self._evaluate_elbo, x, num_samples, seed)
+
+    def expected_log_likelihood(
+        self, x: tf.Tensor, num_samples: int = 1, seed: int | None = None
+    ) -> tf.Tensor:
+        """Estimates E_q[log p(x given z)] of each example: the bound without its KL divergence.
+
+        Args:
+            x: Data. Shape (batch, *event_shape). It is worked through in pieces.
+            num_samples: Latent samples per example, at least 1.
+            seed: Any integer; the same one gives the same estimate.
+
+        Returns:
+            Nats per example. Shape (batch,).
+
+        References:
+            An and Cho 2015, "Variational Autoencoder based Anomaly Detection using Reconstruction
+            Probability".
+        """
+        return self._score(self._evaluate_reconstruction, x, num_samples, seed)
 
     def log_likelihood(
         self, x: tf.Tensor, num_samples: int = 1000, seed: int | None = None
@@ -360,6 +380,10 @@ class VAE(Trainer):
     def _elbo(self, x, *sampling):
         infer = functools.partial(self._infer, x, self._encode(x))
         return tf.reduce_mean(over_samples(elbo_terms, infer, *sampling), axis=0)
+
+    def _reconstruction(self, x, *sampling):
+        infer = functools.partial(self._infer, x, self._encode(x))
+        return tf.reduce_mean(over_samples(reconstruction_terms, infer, *sampling), axis=0)
 
     def _log_likelihood(self, x, num_samples, *sampling):
         infer = functools.partial(self._infer, x, self._encode(x))

@@ -91,6 +91,11 @@ class TestScores:
         # Means of 4,000 numbers that vary by a few nats.
         np.testing.assert_allclose(score + kl, -vae.elbo(images, num_samples, seed=1), atol=0.3)
 
+    def test_reconstruction_is_scored_by_compiled_functions(self, vae, caplog):
+        # TensorFlow warns of the loop over the samples where it runs uncompiled.
+        anomaly.anomaly_score(vae, LinearGaussian.x, "reconstruction", num_samples=3, seed=0)
+        assert caplog.text == ""
+
     def test_typicality_is_the_distance_from_the_mean_of_clean_scores(self, vae):
         clean, x = LinearGaussian.x[:40], LinearGaussian.x[40:]
         nats = -LinearGaussian.evidence.logpdf(clean)

@@ -115,6 +115,29 @@ class TestLinearGaussian:
         gap = vae.log_likelihood(x, 100, seed=0) - vae.elbo(x, 100, seed=0)
         assert np.mean(gap) > 0.1
 
+    @pytest.mark.parametrize("num_samples", [1, 40])
+    def test_expected_log_likelihood_is_the_elbo_without_its_divergence(self, num_samples):
+        vae, x = LinearGaussian.vae(shift=0.2, scale=1.3), LinearGaussian.x
+        divergence = tfd.kl_divergence(vae.encode(x), vae.prior.distribution())
+        expected = vae.elbo(x, num_samples, seed=3) + divergence  # of the same samples
+        actual = vae.expected_log_likelihood(x, num_samples, seed=3)
+        np.testing.assert_allclose(actual, expected, atol=1e-3)
+        assert not np.allclose(actual, vae.expected_log_likelihood(x, num_samples, seed=4))
+
+    def test_scores_of_more_data_compile_nothing_anew(self):
+        vae = LinearGaussian.vae()
+        for score in (vae.elbo, vae.expected_log_likelihood, vae.log_likelihood):
+            score(LinearGaussian.x[:64], 100, seed=0)
+        functions = (
+            vae._evaluate_elbo,
+            vae._evaluate_reconstruction,
+            vae._evaluate_log_likelihood,
+        )
+        before = [function.experimental_get_tracing_count() for function in functions]
+        for score in (vae.elbo, vae.expected_log_likelihood, vae.log_likelihood):
+            score(LinearGaussian.x, 100, seed=1)
+        assert [function.experimental_get_tracing_count() for function in functions] == before
+
     def test_reported_elbo_is_that_of_the_model(self):
         vae = LinearGaussian.vae(prior=NormalWithoutClosedForm(2), objective=ELBO(num_samples=3))
         vae.compile()

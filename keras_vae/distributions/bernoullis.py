@@ -39,7 +39,7 @@ def _log_density(event, logits, rank):
     @tf.custom_gradient  # TensorFlow's gradient of a product is slow
     def log_density(event, logits):
         probs = tf.sigmoid(logits)  # the gradient's, too: a graph takes it once
-        likelier = tf.maximum(1 - probs, probs)  # sigmoid(|l|), with that slope at 0 that relu lacks
+        likelier = tf.maximum(1 - probs, probs)  # sigmoid(|l|), with the slope at 0 that relu lacks
         grouped = tf.concat([tf.shape(logits)[:-rank], [group, size // group]], axis=0)
         products = tf.reduce_prod(tf.reshape(likelier, grouped), axis=-2)
         linear = tf.reduce_sum(event * logits - tf.nn.relu(logits), axes)
