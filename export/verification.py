@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import importlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from keras_vae.export import fresh_process, runtimes
 from keras_vae.export.carried import read_carried
 from keras_vae.export.proof import ExportError, Parity, Proof, as_input, real_inputs
 from keras_vae.export.signatures import Signature, full_precision, offered_signatures
+from keras_vae.extras import require
 from keras_vae.vae import VAE
 
 tfd = tfp.distributions
@@ -186,13 +186,8 @@ def refuse_random_operations(graph_def, runtime: str) -> None:
 
 
 def extra(name: str) -> ModuleType:
-    """Imports a package of the export extra, or says how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'The export needs {name}, which is not installed: pip install "keras-vae[export]"'
-        ) from error
+    """Imports a module of the export extra, or says how to install it."""
+    return require(name, "export", "The export needs")
 
 
 def lost_nats(

@@ -61,6 +61,7 @@ _VARIANTS_NEED = (
     "data",
     "distributions",
     "executions",
+    "extras",
     "feeding",
     "networks",
     "objectives",

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_vae.checks import check_data
 from keras_vae.distributions import Bernoulli
+from keras_vae.extras import require
 
 METHODS = ("elbo", "reconstruction", "likelihood", "typicality", "input_complexity")
 
@@ -192,19 +193,14 @@ def detection_metrics(clean_scores: np.ndarray, anomalous_scores: np.ndarray) ->
     >>> detection_metrics([0.0, 1.0, 2.0, 3.0], [2.5, 4.0])
     {'auroc': 0.875, 'auprc': 0.833...}
     """
-    try:
-        from sklearn.metrics import average_precision_score, roc_auc_score
-    except ImportError as error:
-        raise ImportError(
-            'Detection metrics need scikit-learn: pip install "keras-vae[data]".'
-        ) from error
+    sklearn_metrics = require("sklearn.metrics", "data", "Detection metrics need")
     clean_scores = _check_scores("clean_scores", clean_scores)
     anomalous_scores = _check_scores("anomalous_scores", anomalous_scores)
     is_anomaly = np.repeat([0, 1], [len(clean_scores), len(anomalous_scores)])
     scores = np.concatenate([clean_scores, anomalous_scores])
     return {
-        "auroc": float(roc_auc_score(is_anomaly, scores)),
-        "auprc": float(average_precision_score(is_anomaly, scores)),
+        "auroc": float(sklearn_metrics.roc_auc_score(is_anomaly, scores)),
+        "auprc": float(sklearn_metrics.average_precision_score(is_anomaly, scores)),
     }
 
 

@@ -10,13 +10,13 @@ References:
     `disentanglement_lib`.
 """
 
-import importlib
 import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from keras_vae import metrics
+from keras_vae.extras import require
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, f
         Representations". Accuracy in place of error is Locatello et al.'s.
     """
     codes, factors = _checked(codes, factors)
-    ensemble = _scikit_learn("sklearn.ensemble")
+    ensemble = require("sklearn.ensemble", "data", "This score needs")
     train, test = _split(factors, seed)
     importance, accuracy = [], []
     for factor in factors.T:
@@ -166,7 +166,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
         Observations". All factors are classes here, as in Locatello et al.
     """
     codes, factors = _checked(codes, factors)
-    svm = _scikit_learn("sklearn.svm")
+    svm = require("sklearn.svm", "data", "This score needs")
     train, test = _split(factors, seed)
 
     def accuracy(code, factor):
@@ -299,7 +299,7 @@ def beta_vae_score(
         Kim & Mnih 2018, "Disentangling by Factorising", on its weaknesses.
     """
     _check_votes(factor_sizes, num_train, num_eval, batch_size)
-    linear_model = _scikit_learn("sklearn.linear_model")
+    linear_model = require("sklearn.linear_model", "data", "This score needs")
     random_state = np.random.RandomState(seed)
 
     def collect(num_points):
@@ -504,12 +504,3 @@ def _check_votes(factor_sizes, num_train, num_eval, batch_size):
             "num_train and num_eval should be at least 1 and batch_size at least 2. Received: "
             f"num_train={num_train}, num_eval={num_eval}, batch_size={batch_size}."
         )
-
-
-def _scikit_learn(module):
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'This score needs scikit-learn: pip install "keras-vae[data]" ({error}).'
-        ) from error

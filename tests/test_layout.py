@@ -16,6 +16,7 @@ CHAIN = (
     "checks",
     "data",
     "executions",
+    "extras",
     "files",
     "checkpoints",
     "random",
@@ -40,9 +41,9 @@ MAY_IMPORT = {room: set(CHAIN[:position]) for position, room in enumerate(CHAIN)
 MAY_IMPORT |= {room: UP_TO_VAE | set(WATCHERS[:n]) for n, room in enumerate(WATCHERS)}
 MAY_IMPORT["representation"].add("models")
 MAY_IMPORT["resume"] = MAY_IMPORT["averages"] = UP_TO_VAE
-MAY_IMPORT["launcher"] = MAY_IMPORT["hardware"] = set()
+MAY_IMPORT["launcher"] = MAY_IMPORT["hardware"] = MAY_IMPORT["sprites"] = set()
 MAY_IMPORT["cluster"] = {"files"}
-MAY_IMPORT["data"] = MAY_IMPORT["sprites"] = set()
+MAY_IMPORT["data"] = {"extras"}
 MAY_IMPORT["export"] = UP_TO_VAE
 MAY_IMPORT["zoo"] = {*CHAIN, *WATCHERS, "data", "sprites", "resume", "averages", "hardware"}
 PAGES = ("explore", "report")  # above the zoo, below the command

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from keras_vae.extras import require
 from keras_vae.zoo import store
 from keras_vae.zoo.card import card_of
 
@@ -129,11 +130,5 @@ def push(folder: str | Path, address: str, *, private: bool = False) -> str:
 
 
 def _library() -> ModuleType:
-    try:
-        import huggingface_hub
-        import huggingface_hub.errors
-    except ImportError as error:
-        raise ImportError(
-            'The hub needs huggingface-hub, which is not installed: pip install "keras-vae[hub]"'
-        ) from error
-    return huggingface_hub
+    require("huggingface_hub.errors", "hub", "The hub needs")
+    return require("huggingface_hub", "hub", "The hub needs")

@@ -1,7 +1,8 @@
 """What the transports share: how patient they are, and the extra that they need."""
 
-import importlib
 from types import ModuleType
+
+from keras_vae.extras import require
 
 # Every signature is stateless, so what was lost or turned away may be asked again.
 BACKOFF_SECONDS = 0.1
@@ -18,10 +19,4 @@ def check_patience(timeout: float, retries: int, most: int | None = None) -> Non
 
 def import_extra(name: str) -> ModuleType:
     """Returns a module of the serving extra, or says how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = "tensorflow-serving-api" if name.startswith("tensorflow_serving") else name
-        raise ImportError(
-            f'The client needs {package}, which is not installed: pip install "keras-vae[serving]"'
-        ) from error
+    return require(name, "serving", "The client needs")

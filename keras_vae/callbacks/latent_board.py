@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import metrics
+from keras_vae.extras import require
 from keras_vae.files import atomic_file
 from keras_vae.plots.canvas import tile
 
@@ -56,7 +57,7 @@ class LatentBoard(keras.callbacks.TensorBoard):
         seed: int = 0,
         **kwargs,
     ):
-        _check_tensorboard()
+        require("tensorboard", "tensorboard", "A board needs")
         if every < 1:
             raise ValueError(f"`every` should be at least 1. Received: every={every!r}.")
         if labels is not None and np.shape(labels) != (len(x),):
@@ -139,12 +140,3 @@ def _write_table(path, rows):
     with atomic_file(path) as draft, draft.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write("\t".join(str(value) for value in row) + "\n")
-
-
-def _check_tensorboard():
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'A board needs TensorBoard: pip install "keras-vae[tensorboard]".'
-        ) from error

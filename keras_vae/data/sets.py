@@ -1,7 +1,6 @@
 """A name -> train, validation and test images."""
 
 import difflib
-import importlib
 import itertools
 import logging
 import os
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from keras_vae.data.autotuning import without_autotuning
 from keras_vae.data.binarization import unit_interval
+from keras_vae.extras import require
 
 # What no feature of TFDS tells. Here, gray is one channel, 255 is on, ink is bright, text upright.
 _TFDS_PIXELS = {
@@ -112,7 +112,7 @@ def load(
 
 
 def _load_digits(split_seed, image_size):
-    digits = _import_extra("sklearn.datasets", "scikit-learn").load_digits()
+    digits = require("sklearn.datasets", "data", "This data set needs").load_digits()
     images = (digits.images[..., np.newaxis] / 16).astype(np.float32)
     if image_size is not None:
         images = _resize(images, image_size).numpy()
@@ -122,7 +122,7 @@ def _load_digits(split_seed, image_size):
 
 
 def _load_tfds(name, split_seed, image_size, max_in_memory_bytes, repeatable, input_context):
-    tfds = _import_extra("tensorflow_datasets", "tensorflow-datasets")
+    tfds = require("tensorflow_datasets", "data", "This data set needs")
     builder = _prepared_builder(tfds, name)
     splits, features = builder.info.splits, dict(builder.info.features.items())
     image = features.get("image")
@@ -269,15 +269,6 @@ def _prepared_builder(tfds, name):
             f"({reason}). Set TFDS_DATA_DIR to the folder that holds it."
         ) from None  # what TFDS raises is a hundred lines of retries
     return builder
-
-
-def _import_extra(module, package):
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'This data set needs {package}: pip install "keras-vae[data]" ({error}).'
-        ) from error
 
 
 def _cut(split, sizes, seed):

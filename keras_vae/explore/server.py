@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_vae.explore.inputs import FORMATS, MAX_BYTES, image_from_drawing, image_from_file
 from keras_vae.explore.scene import REACH, Scene
+from keras_vae.extras import require
 
 _EXTENSIONS = [f".{name.lower()}" for name in FORMATS] + [".jpg"]
 _MAX_SEED = 2**31 - 1
@@ -81,13 +82,7 @@ def _gradio():
     # It reads these once, when it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError(
-            f'A page to explore needs Gradio: pip install "keras-vae[explore]" ({error}).'
-        ) from error
-    return gradio
+    return require("gradio", "explore", "A page to explore needs")
 
 
 def _sample_tab(gradio, scene):

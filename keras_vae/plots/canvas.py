@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from keras_vae.extras import require
+
 MARKERS = "osD^v<>P*X"
 LINE_STYLES = ("-", "--", "-.", ":")
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10, 9, 7  # points
@@ -15,11 +17,8 @@ _GAP = 2  # pixels between images
 
 def blank(width: float, height: float):
     """Returns an empty figure, of so many inches, that no global state knows of."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('Figures need matplotlib: pip install "keras-vae[plots]".') from error
-    return Figure(figsize=(width, height), layout="constrained", dpi=160)
+    figure = require("matplotlib.figure", "plots", "Figures need")
+    return figure.Figure(figsize=(width, height), layout="constrained", dpi=160)
 
 
 def blank_sheet(model, columns: int, rows: int, *, margin: tuple[float, float] = (0.1, 0.32)):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_vae import metrics
+from keras_vae.extras import require
 from keras_vae.plots.canvas import (
     MARKERS,
     TITLE_SIZE,
@@ -165,10 +166,5 @@ def _project(codes, projection):
 
 
 def _pca():
-    try:
-        from sklearn.decomposition import PCA
-    except ImportError as error:
-        raise ImportError(
-            'More than two latents need scikit-learn: pip install "keras-vae[data]".'
-        ) from error
-    return PCA(n_components=2, svd_solver="full")
+    decomposition = require("sklearn.decomposition", "data", "More than two latents need")
+    return decomposition.PCA(n_components=2, svd_solver="full")

@@ -2,12 +2,12 @@
 
 import base64
 import datetime
-import importlib
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_vae.extras import require
 from keras_vae.metrics import ACTIVE_VARIANCE
 from keras_vae.report.diagnosis import Finding
 from keras_vae.report.pictures import Picture
@@ -52,12 +52,7 @@ class Number(NamedTuple):
 def check_libraries() -> None:
     """Raises an `ImportError` that names the extra, if a library of the report is missing."""
     for library in _LIBRARIES:
-        try:
-            importlib.import_module(library)
-        except ImportError as error:
-            raise ImportError(
-                f'A report needs {library}: pip install "keras-vae[report]" ({error}).'
-            ) from error
+        require(library, "report", "A report needs")
 
 
 def render(

@@ -189,9 +189,19 @@ def test_a_card_can_neither_run_anything_nor_call_anyone(tmp_path):
     assert [link["href"] for link in elements(card, "a")] == ["https://a.b"]
 
 
-@pytest.mark.parametrize("library", ["jinja2", "markdown_it", "matplotlib", "sklearn"])
-def test_a_missing_library_is_named_before_anything_is_measured(tmp_path, monkeypatch, library):
-    monkeypatch.setitem(sys.modules, library, None)
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("jinja2", "jinja2"),
+        ("markdown_it", "markdown-it-py"),
+        ("matplotlib", "matplotlib"),
+        ("sklearn", "scikit-learn"),
+    ],
+)
+def test_a_missing_library_is_named_before_anything_is_measured(
+    tmp_path, monkeypatch, module, library
+):
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"needs {library}.*keras-vae\[report\]"):
         write_report("dense_digits", tmp_path)
 
