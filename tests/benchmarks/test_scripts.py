@@ -42,6 +42,6 @@ class TestOnData:
     def test_sprites_are_learned_and_scored(self):
         from benchmarks import disentanglement
 
-        row = disentanglement.measure(4, steps=2, num_examples=200, num_votes=9, log=False)
+        row = disentanglement.measure(4, 0, steps=2, num_examples=200, num_votes=9, log=False)
         assert 0.0 <= row["mig"] <= 1.0
         assert row["elbo"] < 0.0
