@@ -392,9 +392,7 @@ def _report(jobs, as_json):
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         sys.exit(bool(failed))
-    base = os.path.relpath(
-        os.path.commonpath([os.path.dirname(os.path.abspath(row["path"])) for row in rows])
-    )
+    base = _common_folder(row["path"] for row in rows)
     columns = ("export", "kB", "difference", "nats lost", "ms at 1", "ms at 64")
     table = Table(*columns, title=base, box=box.SIMPLE_HEAD, pad_edge=False)
     table.columns[0].overflow = "fold"
@@ -404,7 +402,7 @@ def _report(jobs, as_json):
         if "error" not in row:
             nats, times = row["lost_nats"], row["milliseconds"]
             table.add_row(
-                os.path.relpath(row["path"], base),
+                row["path"] if base is None else os.path.relpath(row["path"], base),
                 f"{row['bytes'] / 1e3:,.0f}",
                 f"{row['largest_difference']:.2g}",
                 "" if nats is None else f"{nats:z.4f}",
@@ -415,6 +413,15 @@ def _report(jobs, as_json):
     for row in failed:
         click.echo(f"{row['path']}: {row['error']}", err=True)
     sys.exit(bool(failed))
+
+
+def _common_folder(paths):
+    """Returns the folder that holds all of them, or `None` if they lie on several drives."""
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    try:
+        return os.path.relpath(os.path.commonpath(folders))
+    except ValueError:
+        return None
 
 
 def _verified(job):

@@ -29,3 +29,17 @@ def test_a_keras_file_that_cannot_be_read_is_answered_by_the_error(tmp_path, mon
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
     assert "own.keras cannot be read: TypeError()" in result.output
+
+
+def test_exports_on_several_drives_are_shown_by_their_whole_paths(make_vae, tmp_path, monkeypatch):
+    def fail(paths):
+        raise ValueError("Paths don't have the same drive")
+
+    make_vae().save(tmp_path / "own.keras")
+    out = tmp_path / "out"
+    monkeypatch.setattr("os.path.commonpath", fail)
+    monkeypatch.setenv("COLUMNS", "500")
+    arguments = ["export", str(tmp_path / "own.keras"), "--force", "--format", "onnx"]
+    result = CliRunner().invoke(main, [*arguments, "--part", "decoder", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert str(out / "own_decoder.onnx") in result.output
