@@ -40,14 +40,15 @@ def collapse():
 
 def anomaly():
     """Returns the table of AUROC of every method, with the mean over held-out digits."""
-    measured = read("anomaly")["rows"]
+    content = read("anomaly")
+    measured = content["rows"]
     digits = [row for name, row in measured.items() if name.endswith("held out")]
     shown = {name.replace("_", "-"): _aurocs(row) for name, row in measured.items()}
     if digits:
         columns = zip(*(_aurocs(row) for row in digits), strict=True)
         shown["mean of held-out digits"] = [sum(column) / len(digits) for column in columns]
     rows = [(name, *(f"{value:.3f}" for value in values)) for name, values in shown.items()]
-    return _table(("", *(method.replace("_", " ") for method in METHODS)), rows)
+    return _dated(_table(("", *(method.replace("_", " ") for method in METHODS)), rows), content)
 
 
 def representation():
@@ -59,6 +60,7 @@ def representation():
         "k-means: accuracy, NMI, ARI",
         "Gaussian mixture",
     )
+    content = read("representation")
     rows = [
         (
             name if name == "pixels" else f"`{name}`",
@@ -67,30 +69,31 @@ def representation():
             _agreement(row["k_means"]),
             _agreement(row["gaussian_mixture"]) if "gaussian_mixture" in row else "",
         )
-        for name, row in read("representation")["rows"].items()
+        for name, row in content["rows"].items()
     ]
-    return _table(columns, rows)
+    return _dated(_table(columns, rows), content)
 
 
 def disentanglement():
     """Returns the table of scores of the beta-VAE and its twin."""
+    content = read("disentanglement")
     rows = [
         (name, *(f"{row[score]:.3g}" for score in _SCORES))
-        for name, row in sorted(read("disentanglement")["rows"].items())
+        for name, row in sorted(content["rows"].items())
     ]
-    return _table(("", *_SCORES.values()), rows)
+    return _dated(_table(("", *_SCORES.values()), rows), content)
 
 
 def speed(section):
     """Returns the table of a section of the benchmark of speed, and where it was measured."""
     content = read(f"speed_{section}")
-    return f"{_table(*SECTIONS[section].cells(content['rows']))}\n\n{where_and_when(content)}"
+    return _dated(_table(*SECTIONS[section].cells(content["rows"])), content)
 
 
 def speed_summary():
     """Returns the table of ours beside the best peer in everything, and where it was measured."""
     contents = [content for name in COMPARED if (content := read(f"speed_{name}"))["rows"]]
-    return f"{_table(COLUMNS, summary())}\n\n{where_and_when(*contents)}"
+    return _dated(_table(COLUMNS, summary()), *contents)
 
 
 _SPEED = {
@@ -121,6 +124,10 @@ def page(text, tables):
         _, after = rest.split(end)
         text = f"{before}{start}{make()}\n{end}{after}"
     return text
+
+
+def _dated(table, *contents):
+    return f"{table}\n\n{where_and_when(*contents)}"
 
 
 def _aurocs(row):
