@@ -103,8 +103,10 @@ class VAE(Trainer):
         if not self.likelihood.built:
             self.likelihood.build(self.event_shape)
         self.seed_generator = keras.random.SeedGenerator()
-        self._evaluate_elbo = tf.function(self._elbo, reduce_retracing=True)
-        self._evaluate_reconstruction = tf.function(self._reconstruction, reduce_retracing=True)
+        self._evaluate_elbo, self._evaluate_reconstruction = (
+            tf.function(functools.partial(self._mean_of, terms), reduce_retracing=True)
+            for terms in (elbo_terms, reconstruction_terms)
+        )
         self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
         self.build((None, *self.event_shape))
 
@@ -377,13 +379,9 @@ class VAE(Trainer):
     def _score(self, function, x, num_samples, seed):
         return over_examples(function, self._prepare(x), num_samples, fixed_seed(seed))
 
-    def _elbo(self, x, *sampling):
+    def _mean_of(self, terms, x, *sampling):
         infer = functools.partial(self._infer, x, self._encode(x))
-        return tf.reduce_mean(over_samples(elbo_terms, infer, *sampling), axis=0)
-
-    def _reconstruction(self, x, *sampling):
-        infer = functools.partial(self._infer, x, self._encode(x))
-        return tf.reduce_mean(over_samples(reconstruction_terms, infer, *sampling), axis=0)
+        return tf.reduce_mean(over_samples(terms, infer, *sampling), axis=0)
 
     def _log_likelihood(self, x, num_samples, *sampling):
         infer = functools.partial(self._infer, x, self._encode(x))
