@@ -61,25 +61,10 @@ class DenseVAE(VAE):
     ):
         posterior, likelihood = posterior or DiagonalNormal(), likelihood or Bernoulli()
         dtype = picked_dtype(dtype)
-        encoder = dense_encoder(
-            event_shape,
-            latent_dim,
-            hidden_units=hidden_units,
-            gated=gated,
-            posterior=posterior,
-            dtype=dtype,
-        )
-        decoder = dense_decoder(
-            latent_dim,
-            event_shape,
-            hidden_units=hidden_units[::-1],
-            gated=gated,
-            likelihood=likelihood,
-            dtype=dtype,
-        )
+        sizes = {"hidden_units": hidden_units, "gated": gated, "dtype": dtype}
         super().__init__(
-            encoder,
-            decoder,
+            dense_encoder(event_shape, latent_dim, posterior=posterior, **sizes),
+            dense_decoder(latent_dim, event_shape, likelihood=likelihood, **sizes),
             prior=prior,
             posterior=posterior,
             likelihood=likelihood,

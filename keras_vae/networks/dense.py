@@ -23,7 +23,7 @@ def dense_encoder(
     Args:
         event_shape: Shape of one example, such as (28, 28, 1) or (20,).
         latent_dim: Number of latents, at least 1.
-        hidden_units: Width of each hidden layer.
+        hidden_units: Width of each hidden layer, from the data on.
         gated: Whether hidden layers are `(W h + b) * sigmoid(V h + c)` instead of ReLU.
         posterior: Decides the width of the last layer; a `DiagonalNormal` if not given.
         dtype: Keras dtype policy of the hidden layers; the last layer is always float32.
@@ -62,12 +62,12 @@ def dense_decoder(
     likelihood: Likelihood | None = None,
     dtype: str | None = None,
 ) -> keras.Model:
-    """Returns a dense decoder for data of any shape.
+    """Returns a dense decoder for data of any shape, the mirror image of `dense_encoder`.
 
     Args:
         latent_dim: Number of latents, at least 1.
         event_shape: Shape of one example, such as (28, 28, 1) or (20,).
-        hidden_units: Width of each hidden layer, from the latents on.
+        hidden_units: Width of each hidden layer, as given to the encoder: from the data on.
         gated: Whether hidden layers are `(W h + b) * sigmoid(V h + c)` instead of ReLU.
         likelihood: Decides how many parameters each value gets; a `Bernoulli` if not given.
         dtype: Keras dtype policy of the layers, but for the last one if the likelihood does not
@@ -91,7 +91,7 @@ def dense_decoder(
     likelihood = likelihood or Bernoulli()
     params_shape = (*event_shape[:-1], event_shape[-1] * likelihood.params_size())
     inputs = keras.Input((latent_dim,), name="z")
-    hidden = _hidden_layers(inputs, hidden_units, gated, dtype)
+    hidden = _hidden_layers(inputs, hidden_units[::-1], gated, dtype)
     last = dtype if likelihood.bears_rounding else "float32"
     params = keras.layers.Dense(math.prod(params_shape), dtype=last, name="params")(hidden)
     outputs = keras.layers.Reshape(params_shape, dtype="float32")(params)

@@ -36,12 +36,9 @@ def lesson_models(x: np.ndarray, *, epochs: int = 40, seed: int = 0) -> dict[str
 
 def _train(x, objective, epochs, seed):
     keras.utils.set_random_seed(seed)
-    shape, units = x.shape[1:], (128, 64)
-    vae = VAE(
-        dense_encoder(shape, 2, hidden_units=units),
-        dense_decoder(2, shape, hidden_units=units[::-1]),
-        objective=objective,
-    )
+    shape, sizes = x.shape[1:], {"hidden_units": (128, 64)}
+    encoder, decoder = dense_encoder(shape, 2, **sizes), dense_decoder(2, shape, **sizes)
+    vae = VAE(encoder, decoder, objective=objective)
     steps = -(-len(x) // _BATCH_SIZE)
     vae.compile(keras.optimizers.Adam(2e-3), steps_per_execution=steps)
     vae.fit(x, batch_size=_BATCH_SIZE, epochs=epochs, verbose=0)

@@ -58,6 +58,9 @@ def test_hidden_layers_follow_hidden_units():
     encoder = dense_encoder((5,), 3, hidden_units=(8, 6))
     shapes = [weight.shape for weight in encoder.weights]
     assert shapes == [(5, 8), (8,), (8, 6), (6,), (6, 6), (6,)]
+    decoder = dense_decoder(3, (5,), hidden_units=(8, 6))
+    shapes = [weight.shape for weight in decoder.weights]
+    assert shapes == [(3, 6), (6,), (6, 8), (8,), (8, 5), (5,)]
 
 
 def test_without_hidden_units_the_encoder_is_affine():
