@@ -109,8 +109,8 @@ def read_carried(format: str, path: Path) -> Carried:
         return Carried(metadata, Proof.from_bytes(proof))
     except Exception as error:  # onnx and zipfile raise whatever they stumble over.
         raise ExportError(
-            f"{path} carries no proof of what it should answer, or is broken: give the model to "
-            f"compare with, or export it again ({type(error).__name__}: {error})."
+            f"{path} carries no proof of what it should answer, or is broken: export it again "
+            f"({type(error).__name__}: {error})."
         ) from error
 
 

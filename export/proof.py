@@ -249,7 +249,8 @@ def _difference(name, expected, received, tolerance):
     with np.errstate(invalid="ignore"):
         difference = np.where(equal, 0.0, np.abs(received - expected))
     # Not "any above", which would let NaN pass.
-    if not np.all(equal | (difference <= tolerance * np.maximum(1.0, np.abs(expected)))):
+    is_close = np.isfinite(expected) & (difference <= tolerance * np.maximum(1.0, np.abs(expected)))
+    if not np.all(equal | is_close):
         raise ExportError(
             f"{name} differs from the model's by up to {difference.max():.3g}, "
             f"and {tolerance:g} is allowed."

@@ -89,9 +89,11 @@ class SavedModelRuntime(Runtime):
         tf.get_logger().setLevel(logging.ERROR)
         try:
             loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], os.fspath(path))
-        except (OSError, RuntimeError, tf.errors.OpError) as error:
+        except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
             self.close()
-            raise Unservable(f"The SavedModel cannot be loaded: {error}") from error
+            patterns = re.search(r"[*?\[]", os.path.abspath(path))
+            hint = f" TensorFlow takes {patterns[0]!r} in a path for a pattern." if patterns else ""
+            raise Unservable(f"The SavedModel cannot be loaded: {error}{hint}") from error
         try:
             _refuse_what_is_not_served(self._session.graph.as_graph_def())
         except Unservable:

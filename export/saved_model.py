@@ -16,12 +16,11 @@ from keras_vae.export.carried import (
     read_metadata_of_saved_model,
     write_into_saved_model,
 )
-from keras_vae.export.paths import local_path
 from keras_vae.export.proof import TOLERANCES, Proof, check_trained
 from keras_vae.export.signatures import Signature, offered_signatures
 from keras_vae.export.verification import check, extra
 from keras_vae.export.warm_up import write_warm_up
-from keras_vae.files import atomic_directory
+from keras_vae.files import atomic_directory, local_path
 from keras_vae.vae import VAE
 
 _logger = logging.getLogger(__name__)

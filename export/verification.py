@@ -131,15 +131,18 @@ def check(
 def find_exports(path: str | os.PathLike) -> list[Path]:
     """Returns the exports at a path or below it, sorted: version folders, ONNX and LiteRT files.
 
+    What a server would take for a version counts, too: a broken one without `saved_model.pb`.
+
     Raises:
         FileNotFoundError: If there is nothing at `path`.
+        OSError: If a folder cannot be read.
     """
     path = Path(path)
     if not path.is_dir():
         format_of(path)
         return [path]
     found, seen = [], set()
-    for folder, subfolders, names in os.walk(path, followlinks=True):
+    for folder, subfolders, names in os.walk(path, onerror=_raise, followlinks=True):
         # What a killed export has left bears a name that starts with a dot.
         # Links come last, so that what they lead to bears its own name.
         visible = sorted(name for name in subfolders if not name.startswith("."))
@@ -148,11 +151,16 @@ def find_exports(path: str | os.PathLike) -> list[Path]:
             subfolders.clear()  # a link that leads back
             continue
         seen.add(real)
-        if "saved_model.pb" in names:
+        is_broken = "variables" in subfolders and os.path.basename(folder).isdecimal()
+        if "saved_model.pb" in names or is_broken:
             found.append(Path(folder))
         exported = (name for name in names if name.endswith(tuple(SUFFIXES)))
         found += [Path(folder, name) for name in exported if not name.startswith(".")]
     return sorted(found)
+
+
+def _raise(error):
+    raise error
 
 
 def format_of(path: Path) -> str:
@@ -166,6 +174,8 @@ def format_of(path: Path) -> str:
         raise FileNotFoundError(f"There is no export at {path}.")
     if (path / "saved_model.pb").exists():
         return "saved_model"
+    if (path / "variables").is_dir():
+        raise ValueError(f"{path} is a SavedModel without its saved_model.pb: export it again.")
     if path.suffix in SUFFIXES and path.is_file():
         return SUFFIXES[path.suffix]
     raise ValueError(

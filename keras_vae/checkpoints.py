@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vae.files import atomic_file
+from keras_vae.files import atomic_file, local_path
 
 _FORMAT = 2
 _NAME = re.compile(r"checkpoint-(\d{12})\.npz")
@@ -46,7 +46,7 @@ class CheckpointFolder:
         keep: How many to keep, at least 2, so that there is one to fall back on.
 
     Raises:
-        ValueError: If `keep` is less than 2.
+        ValueError: If `keep` is less than 2, or `path` is the address of a bucket.
 
     Example:
 
@@ -61,7 +61,7 @@ class CheckpointFolder:
     def __init__(self, path: str | os.PathLike, *, keep: int = 2):
         if keep < 2:
             raise ValueError(f"`keep` should be at least 2. Received: keep={keep!r}.")
-        self.path = Path(path)
+        self.path = local_path(path)
         self.keep = keep
 
     def write(self, checkpoint: Checkpoint) -> Path:

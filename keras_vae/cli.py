@@ -208,15 +208,18 @@ def push(folder, address, private):
 @click.option("--dtype", type=click.Choice(_PRECISIONS), help="Precision of these; the recipe's.")
 @click.option("--limit", type=click.IntRange(2), help="Test images to use; all by default.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the numbers as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 @_command
-def evaluate(name, num_samples, dtype, limit, out):
+def evaluate(name, num_samples, dtype, limit, out, overwrite):
     """Measure NAME, a shipped model or a folder, on the test images of its recipe."""
     from rich.console import Console
     from rich.table import Table
 
     from keras_vae import zoo
-    from keras_vae.files import atomic_file
+    from keras_vae.files import atomic_file, local_path
 
+    if out and local_path(out).exists() and not overwrite:
+        raise FileExistsError(f"{out} exists already. Choose another, or give --overwrite.")
     with _progress("Measuring") as progress:
         options = {"num_samples": num_samples, "dtype": dtype, "limit": limit}
         results = zoo.evaluate(name, progress=progress, **options)
@@ -230,7 +233,7 @@ def evaluate(name, num_samples, dtype, limit, out):
     for key, value in {**results["protocol"], "seconds": results["seconds"]}.items():
         click.echo(f"{key}: {value}")
     if out:
-        with atomic_file(Path(out)) as draft:
+        with atomic_file(out, overwrite=overwrite) as draft:
             draft.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
@@ -445,7 +448,7 @@ def _verified(job):
 @main.command("serving-config")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the files.")
-@click.option("--batching", is_flag=True, help="Join requests; `sample` is then refused.")
+@click.option("--batching", is_flag=True, help="Join requests, as batching.config there has it.")
 @click.option("--overwrite", is_flag=True, help="Replace the files of a folder that exists.")
 @_command
 def serving_config(names, out, batching, overwrite):
@@ -453,9 +456,8 @@ def serving_config(names, out, batching, overwrite):
 
     Each NAME may say which versions to label: NAME@STABLE or NAME@STABLE,CANARY.
     """
-    from keras_vae.export.serving import Batching, write_serving_config
+    from keras_vae.export.serving import write_serving_config
 
-    batching = Batching() if batching else None
     folder = write_serving_config(out, names, batching=batching, overwrite=overwrite)
     click.echo(
         f"Wrote {folder}. In it, `MODELS_DIR=FOLDER_OF_THE_MODELS docker compose up --detach "

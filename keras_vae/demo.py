@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_vae import data, export, plots, zoo
+from keras_vae.files import local_path
 
 _EPOCHS = 12
 _SEED = 0
@@ -33,7 +34,7 @@ def run(folder: str | Path, say: Callable[[str], None]) -> Path:
         lines.append(line)
         say(line)
 
-    folder = Path(folder)
+    folder = local_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(_SEED)
     vae = zoo.load("conv_mnist")

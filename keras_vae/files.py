@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders of this machine, which appear whole or not at all."""
 
 import contextlib
 import ctypes
@@ -17,6 +17,28 @@ _SUFFIX = ".kvae.tmp"  # of what is being written; nobody else uses it
 # Of Linux's fcntl.h and fs.h.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+# Also of a `Path`, which makes one slash of two. A single letter is a drive of Windows.
+_ADDRESS = r"[\w+.-]{2,}:/"
+
+
+def local_path(path: str | os.PathLike) -> Path:
+    """Returns the path; refuses an address, such as a bucket's, of which a folder `gs:` would come.
+
+    Raises:
+        ValueError: If it is an address.
+
+    Example:
+
+    >>> local_path("gs://bucket/digits")
+    Traceback (most recent call last):
+    ValueError: Only local folders are written to: write there, and copy it. Received: 'gs://...
+    """
+    if re.match(_ADDRESS, os.fspath(path)):
+        raise ValueError(
+            "Only local folders are written to: write there, and copy it. "
+            f"Received: {os.fspath(path)!r}."
+        )
+    return Path(path)
 
 
 @contextlib.contextmanager
@@ -34,6 +56,7 @@ def atomic_file(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[
     Raises:
         FileExistsError: If something is there, and `overwrite` is not set.
         OSError: If it cannot be written.
+        ValueError: If `path` is the address of a bucket.
 
     Example:
 
@@ -44,7 +67,7 @@ def atomic_file(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[
     >>> path.read_text()
     'whole'
     """
-    path = Path(path)
+    path = local_path(path)
     temporary = _temporary_sibling(path)
     with _parents_of(path):
         _sweep(path)
@@ -80,6 +103,7 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
     Raises:
         FileExistsError: If `path` exists, unless it is a folder and `overwrite` is set.
         OSError: If it cannot be written.
+        ValueError: If `path` is the address of a bucket.
 
     Example:
 
@@ -90,7 +114,7 @@ def atomic_directory(path: str | os.PathLike, *, overwrite: bool = False) -> Ite
     >>> [file.name for file in path.iterdir()]
     ['weights']
     """
-    path = _followed(path)
+    path = _followed(local_path(path))
     if path.exists() and not (overwrite and path.is_dir()):
         raise FileExistsError(errno.EEXIST, "It exists already", str(path))
     temporary = _temporary_sibling(path)

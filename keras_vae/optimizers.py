@@ -1,7 +1,11 @@
 """Adam, in one pass over the weights."""
 
+import itertools
+
 import keras
 import tensorflow as tf
+
+CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
 @keras.saving.register_keras_serializable("keras_vae")
@@ -53,6 +57,24 @@ class Adam(keras.optimizers.Adam):
 def without_loss_scale(optimizer):
     """Returns the optimizer that one with a loss scale wraps, or the one given."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def check_for_replicas(optimizer) -> None:
+    """Raises a `ValueError` if an optimizer cannot work where replicas are kept alike."""
+    optimizer = without_loss_scale(optimizer)
+    several = getattr(optimizer, "optimizers", [])
+    for each in (optimizer, *several):
+        if accumulated := getattr(each, "gradient_accumulation_steps", None):
+            raise ValueError(
+                "Keras cannot accumulate gradients where replicas are kept alike: take larger "
+                f"batches. Received: gradient_accumulation_steps={accumulated}."
+            )
+    for name, each in itertools.product(CLIPS, several):
+        if limit := getattr(each, name):
+            raise ValueError(
+                "Where replicas are kept alike, the optimizers in a MultiOptimizer would clip the "
+                f"gradients of each by itself: leave that out. Received: {name}={limit}."
+            )
 
 
 def _handle(variable):

@@ -1,6 +1,7 @@
 """Checks that the parts of a VAE fit each other."""
 
 from keras_vae.distributions import Likelihood, Posterior, Prior
+from keras_vae.networks.checks import check_part
 from keras_vae.objectives import Objective
 
 
@@ -13,11 +14,7 @@ def check_parts(vae) -> None:
         "objective": Objective,
     }
     for name, kind in kinds.items():
-        part = getattr(vae, name)
-        if not isinstance(part, kind):
-            raise ValueError(
-                f"`{name}` should be of class {kind.__name__}. Received: {name}={part!r}."
-            )
+        check_part(name, getattr(vae, name), kind)
     expected = vae.posterior.params_size(vae.latent_dim)
     if vae.encoder.output_shape != (None, expected):
         raise ValueError(

@@ -94,7 +94,8 @@ class ExactResume(keras.callbacks.Callback):
         history: The logs of every epoch so far, one dict each, with its number as `epoch`.
 
     Raises:
-        ValueError: If an argument is out of its range, or a callback keeps its state to itself.
+        ValueError: If an argument is out of its range, the folder is the address of a bucket, or a
+            callback keeps its state to itself.
 
     Example:
 

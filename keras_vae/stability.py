@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_vae.distributions import kl_per_latent
 from keras_vae.objectives import Losses
-from keras_vae.optimizers import without_loss_scale
+from keras_vae.optimizers import CLIPS, without_loss_scale
 from keras_vae.replicas import sum_over_replicas
 
 _logger = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ def looks_at_gradients(optimizer: keras.optimizers.Optimizer) -> bool:
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return True
-    return any((optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue))
+    return any(getattr(optimizer, name) for name in CLIPS)
 
 
 def _describe(model, record):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.executions import in_one_loop
 from keras_vae.feeding import feed, take_apart, tell_length
-from keras_vae.optimizers import Adam, without_loss_scale
+from keras_vae.optimizers import Adam, check_for_replicas
 from keras_vae.replicas import make_function, means_over_replicas, mirrors
 from keras_vae.stability import CheckGuard, Guard
 from keras_vae.tuning import makes_batches_in_loop, picked_steps_per_execution, picks_xla, say
@@ -22,9 +22,9 @@ class Trainer(keras.Model):
     """A `keras.Model` that has its loss in itself, and its own check of the data.
 
     What it is and what a step does is up to `VAE`, which has `train_step`, made of `_backward` and
-    `_apply`, as well as `test_step`, `predict_step` and `_checked`. Here is what Keras does with
-    them: how the model is compiled, how data come to it, how many steps one call takes, and what is
-    reported.
+    `_apply`, as well as `test_step`, `predict_step`, `_checked` and `_compile_scores`. Here is
+    what Keras does with them: how the model is compiled, how data come to it, how many steps one
+    call takes, and what is reported.
     """
 
     def __init__(self, *, name: str | None = None, dtype: str | None = None):
@@ -65,8 +65,8 @@ class Trainer(keras.Model):
             **kwargs: `run_eagerly`, `auto_scale_loss`.
 
         Raises:
-            ValueError: If a loss or metrics are given, or the optimizer is to accumulate gradients
-                under a strategy that mirrors the model, where Keras cannot.
+            ValueError: If a loss or metrics are given; or under a strategy that mirrors the model,
+                if the optimizer is to accumulate gradients, or several in one are to clip them.
         """
         for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(argument) is not None:
@@ -75,13 +75,8 @@ class Trainer(keras.Model):
                     f"kl by itself: leave `{argument}` out, and choose the objective when you "
                     f"construct it. Received: {argument}={kwargs[argument]!r}."
                 )
-        inner = without_loss_scale(optimizer)
-        accumulated = getattr(inner, "gradient_accumulation_steps", None)
-        if accumulated and mirrors(self.distribute_strategy):
-            raise ValueError(
-                "Keras cannot accumulate gradients where replicas are kept alike: take larger "
-                f"batches. Received: gradient_accumulation_steps={accumulated}."
-            )
+        if mirrors(self.distribute_strategy):
+            check_for_replicas(optimizer)
         self._asked = {
             "jit_compile": jit_compile,
             "steps_per_execution": steps_per_execution,
@@ -99,6 +94,7 @@ class Trainer(keras.Model):
         )
         # Functions of calls that take other steps at a time than `fit`; Keras is not to track them.
         self._functions = types.SimpleNamespace(by_steps={})
+        self._compile_scores()  # as Keras does with its functions: networks may have changed
         self.guard = guard
         if guard is not None:
             with self.distribute_strategy.scope():
@@ -145,16 +141,6 @@ class Trainer(keras.Model):
             for name, layers in parts.items()
         }
         return {name: positions for name, positions in frozen.items() if positions}
-
-    def save_weights(self, *args, **kwargs) -> None:
-        """Saves the weights, and the optimizer's state if the model is compiled; as in Keras."""
-        self._build_optimizer()
-        super().save_weights(*args, **kwargs)
-
-    def load_weights(self, *args, **kwargs) -> None:
-        """Loads what `save_weights` saved, or a `.keras` file holds; as in Keras."""
-        self._build_optimizer()
-        super().load_weights(*args, **kwargs)
 
     def _build_optimizer(self):
         # Not yet in `compile`: whoever loads a model to use it waits for no variables of Adam.
@@ -348,9 +334,9 @@ class Trainer(keras.Model):
         """The running means of loss, elbo, reconstruction and kl, in nats per example.
 
         They are made for the first step, so that whoever loads a model to use it waits for none.
-        Under a strategy they are there from the start.
+        Under a strategy they are there from the start. Metrics that a class adds come behind them.
         """
-        return self._means.of_losses
+        return [*self._means.of_losses, *self._metrics]
 
     def get_metrics_result(self):
         """Returns the running means over all replicas."""

@@ -46,6 +46,9 @@ class VAE(Trainer):
         posterior: Meaning of the encoder's output; a `DiagonalNormal` if not given.
         likelihood: Meaning of the decoder's output; a `Bernoulli` if not given.
         objective: What training minimises; an `ELBO` if not given.
+        name: Name of the model.
+        dtype: Keras dtype policy of the model itself. Networks have their own, and Keras scales the
+            loss by this one: give "mixed_float16" where they have it. The global one if not given.
 
     Attributes:
         latent_dim: Number of latents.
@@ -103,11 +106,7 @@ class VAE(Trainer):
         if not self.likelihood.built:
             self.likelihood.build(self.event_shape)
         self.seed_generator = keras.random.SeedGenerator()
-        self._evaluate_elbo, self._evaluate_reconstruction = (
-            tf.function(functools.partial(self._mean_of, terms), reduce_retracing=True)
-            for terms in (elbo_terms, reconstruction_terms)
-        )
-        self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
+        self._compile_scores()
         self.build((None, *self.event_shape))
 
     def build(self, input_shape: tuple) -> None:
@@ -120,6 +119,11 @@ class VAE(Trainer):
             trainable=False,
             aggregation="only_first_replica",
         )
+
+    def _lock_state(self):
+        # Keras locks what is built, and a VAE is as soon as this constructor is through; that of a
+        # class made of it may have layers and metrics of its own to come.
+        pass
 
     # Distributions
 
@@ -230,7 +234,7 @@ class VAE(Trainer):
 
         Args:
             x: Data. Shape (batch, *event_shape). It is worked through in pieces.
-            num_samples: K, at least 1. Memory does not grow with it.
+            num_samples: K, at least 1. Each takes a few hundred bytes of memory, and no more.
             seed: Any integer; the same one gives the same estimate.
 
         Returns:
@@ -375,6 +379,13 @@ class VAE(Trainer):
         if not is_one and (self.guard or looks_at_gradients(self.optimizer)):
             gradients = share(clip(self.optimizer, gradients))
         self.optimizer.apply(gradients, self.trainable_weights)
+
+    def _compile_scores(self):
+        self._evaluate_elbo, self._evaluate_reconstruction = (
+            tf.function(functools.partial(self._mean_of, terms), reduce_retracing=True)
+            for terms in (elbo_terms, reconstruction_terms)
+        )
+        self._evaluate_log_likelihood = tf.function(self._log_likelihood, reduce_retracing=True)
 
     def _score(self, function, x, num_samples, seed):
         return over_examples(function, self._prepare(x), num_samples, fixed_seed(seed))

@@ -77,6 +77,11 @@ def test_training_then_evaluating_gives_the_same_numbers(tmp_path):
     )
     result = run("train", recipe, "--out", tmp_path / "tiny")
     assert result.exit_code == 0, result.output
+    results = tmp_path / "tiny" / "results.json"
+    before = results.read_text()
+    result = run("evaluate", tmp_path / "tiny", "--out", results)
+    assert (result.exit_code, "exists already" in result.output) == (1, True)
+    assert results.read_text() == before
     result = run("evaluate", tmp_path / "tiny", "--out", tmp_path / "numbers.json")
     assert result.exit_code == 0, result.output
     numbers = json.loads((tmp_path / "numbers.json").read_text())

@@ -135,6 +135,21 @@ def test_accumulating_gradients_where_replicas_are_kept_alike_is_refused(make_va
 
 
 @pytest.mark.parametrize(
+    "options", [{"global_clipnorm": 1.0}, {"clipvalue": 0.5}, {"gradient_accumulation_steps": 2}]
+)
+def test_several_optimizers_in_one_may_not_clip_where_replicas_are_kept_alike(make_vae, options):
+    def both():
+        plain, limited = keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1, **options)
+        chosen = keras.optimizers.OptimizerMap(plain, {".*bias": limited})
+        return keras.optimizers.MultiOptimizer(chosen)
+
+    make_vae().compile(both())
+    ((name, value),) = options.items()
+    with mirrored().scope(), pytest.raises(ValueError, match=f"Received: {name}={value}"):
+        make_vae().compile(both())
+
+
+@pytest.mark.parametrize(
     "clipping", [{"global_clipnorm": 0.5}, {"clipnorm": 0.2}, {"clipvalue": 0.01}]
 )
 def test_two_replicas_clip_as_one_does(make_noiseless_vae, images, clipping):

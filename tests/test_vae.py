@@ -448,6 +448,55 @@ class TestParts:
         with pytest.raises(ValueError, match=r"this model one of its own. Received: event_shape="):
             VAE(*self.networks(), likelihood=likelihood)
 
+    def test_a_class_of_its_own_may_add_layers_and_metrics_in_its_constructor(
+        self, images, tmp_path
+    ):
+        @keras.saving.register_keras_serializable("tests")
+        class Watched(DenseVAE):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                self.head = keras.layers.Dense(1, trainable=False)
+                self.head.build((None, self.latent_dim))
+                self.answer = keras.metrics.Mean(name="answer")
+
+            def train_step(self, data):
+                logs = super().train_step(data)
+                self.answer.update_state(self.head(self.encode(data).mean()))
+                return logs | {"answer": self.answer.result()}
+
+        vae = Watched((8, 8, 1), 2, hidden_units=(8,))
+        vae.compile(keras.optimizers.Adam(1e-9), steps_per_execution=2)
+        answers = vae.fit(images, batch_size=8, epochs=2, verbose=0).history["answer"]
+        expected = tf.reduce_mean(vae.head(vae.encode(images).mean()))
+        np.testing.assert_allclose(answers, [expected, expected], atol=1e-5)
+        vae.save(tmp_path / "vae.keras")
+        copy = keras.saving.load_model(tmp_path / "vae.keras")
+        np.testing.assert_array_equal(copy.head.kernel, vae.head.kernel)
+
+    def test_scores_see_a_network_that_changed_before_compile(self, images, make_vae):
+        vae = make_vae()
+        vae.compile()
+        before = vae.elbo(images, seed=0)
+        vae.decoder.layers[-2].activation = lambda logits: logits + 1.0
+        vae.compile()
+        assert np.all(np.abs(vae.elbo(images, seed=0) - before) > 0.1)
+
+    @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+    def test_weights_of_parts_of_ones_own_stay_float32(self, images, dtype):
+        class Shifted(DiagonalNormal):
+            def __init__(self):
+                super().__init__()
+                self.shift = self.add_weight(name="shift", shape=(), initializer="ones")
+
+            def distribution(self, params):
+                return tfd.MultivariateNormalDiag(params[:, :2] + self.shift, tf.ones((1, 2)))
+
+        vae = DenseVAE((8, 8, 1), 2, hidden_units=(8,), posterior=Shifted(), dtype=dtype)
+        vae.compile()
+        vae.fit(images, verbose=0)
+        assert vae.predict(images, verbose=0).shape == images.shape
+        assert vae.reconstruct(images).dtype == "float32"
+
     def test_a_prior_without_closed_form_trains(self, images, make_vae):
         vae = make_vae(prior=NormalWithoutClosedForm(2), objective=ELBO(num_samples=200))
         plain = make_vae(objective=ELBO(num_samples=200))

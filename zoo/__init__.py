@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_vae.files import local_path
 from keras_vae.zoo import store
 from keras_vae.zoo.recipe import Recipe, read_recipe
 
@@ -144,12 +145,13 @@ def save(
         The folder.
 
     Raises:
-        ValueError: If the model is not a variant, or its weights are not finite.
+        ValueError: If the model is not a variant, its weights are not finite, or `folder` is the
+            address of a bucket.
         FileExistsError: If the folder exists and `overwrite` is not set.
     """
     from keras_vae.zoo.folder import write_folder
 
-    folder = Path(folder)
+    folder = local_path(folder)
     recipe = Recipe.of(model, name=name or folder.name, summary=summary)
     return write_folder(folder, model, recipe, {}, examples=examples, overwrite=overwrite)
 

@@ -62,7 +62,7 @@ def card(recipe: Recipe, results: dict, *, address: str, pictures: Sequence[str]
     if recipe.training and "training" in results:
         sections.append(_training(recipe, results["training"], about["data"]))
     if "test" in results:
-        sections.append(_results(recipe, results, about["published"]))
+        sections.append(_results(recipe, results, about["published"], address))
         sections.append(_tried(recipe, about["tried"]))
     if results.get("comparisons"):
         sections.append(_comparisons(recipe, results))
@@ -142,7 +142,7 @@ precision {training.dtype}; {facts["epochs"]} epochs in {minutes:.1f} minutes
 validation ELBO {facts["validation_elbo"]:.2f} nats."""
 
 
-def _results(recipe, results, published):
+def _results(recipe, results, published, address):
     test, protocol = results["test"], results["protocol"]
     rows = [
         ("ELBO", test["elbo"]),
@@ -159,8 +159,8 @@ def _results(recipe, results, published):
     text = f"""## Results
 
 {protocol["num_test_images"]:,} test images, test binarization: {protocol["test_binarization"]}.
-Measure them again with `keras-vae evaluate {recipe.name}`; train it anew and compare with
-`keras-vae reproduce {recipe.name} --out FOLDER`.
+Measure them again with `keras-vae evaluate {address}`; train it anew and compare with
+`keras-vae reproduce {address} --out FOLDER`.
 
 | nats per image | mean | standard error |
 |---|---|---|

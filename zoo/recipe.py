@@ -223,6 +223,15 @@ class Recipe:
         """Returns the recipe as TOML; `read_recipe` gives it back."""
         return tomli_w.dumps(_without_none(dataclasses.asdict(self)))
 
+    def as_written(self) -> "Recipe":
+        """Returns the recipe as it is read back: with lists for tuples, and without None.
+
+        Raises:
+            ValueError: If it cannot be read back, as a value has another type than it should.
+        """
+        table = tomllib.loads(self.to_toml())
+        return _read_table(Recipe, table, f"the recipe of {self.name!r}", "")
+
 
 def read_recipe(path: str | Path) -> Recipe:
     """Reads a recipe.
@@ -251,15 +260,18 @@ def _read_table(cls, table, path, section):
         raise ValueError(f"Key {missing[0]!r} is missing in {where}.")
     values = {}
     for name, value in table.items():
-        expected = _plain_type(hints[name])
+        hint = _without_none_type(hints[name])
+        expected, of_items = typing.get_origin(hint) or hint, typing.get_args(hint)
         if dataclasses.is_dataclass(expected) and isinstance(value, dict):
             value = _read_table(expected, value, path, name)
         elif expected is float and type(value) is int:
             value = float(value)
-        elif type(value) is not expected:
+        elif type(value) is not expected or (
+            of_items and any(type(item) not in of_items for item in value)
+        ):
             raise ValueError(
-                f"Key {name!r} in {where} should be of type {expected.__name__}. "
-                f"Received: {name}={value!r}."
+                f"Key {name!r} in {where} should be of type "
+                f"{hint if of_items else hint.__name__}. Received: {name}={value!r}."
             )
         values[name] = value
     try:
@@ -276,11 +288,11 @@ def _check_dtype(dtype):
         )
 
 
-def _plain_type(hint):
-    """Returns `int` for `int | None`, and `list` for `list[int]`."""
+def _without_none_type(hint):
+    """Returns `int` for `int | None`."""
     if isinstance(hint, types.UnionType):
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    return typing.get_origin(hint) or hint
+        return next(option for option in typing.get_args(hint) if option is not type(None))
+    return hint
 
 
 def _without_none(table):

@@ -74,16 +74,22 @@ def find_recipe(name: str | Path) -> Path:
     """Returns the recipe.toml of a model, or a recipe that comes without one.
 
     Args:
-        name: Path of a recipe, name of one in `zoo/recipes`, or any name that `find` knows.
+        name: Path of a recipe, name of one in `zoo/recipes`, or any name that `find` knows. A
+            `Path` is never a name, nor is what has a separator in it.
 
     Raises:
-        ValueError: If there is neither such a model nor such a recipe.
+        ValueError: If there is neither such a model nor such a recipe, or a name is that of a
+            recipe and of a model folder here.
     """
     if str(name).endswith(".toml"):
         return Path(name)
-    path = _RECIPES / f"{name}.toml"
-    if path.is_file() and path.parent == _RECIPES:
-        return path
+    if isinstance(name, str) and name in (path.stem for path in _RECIPES.glob("*.toml")):
+        if Path(name, "recipe.toml").is_file():
+            raise ValueError(
+                f"{name!r} is a recipe that comes with keras_vae, and there is a model folder of "
+                f"that name here: write './{name}' for the folder, or rename it."
+            )
+        return _RECIPES / f"{name}.toml"
     return find(name) / "recipe.toml"
 
 

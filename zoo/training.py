@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_vae import data, replicas, zoo
 from keras_vae.averages import EvaluateAverages
-from keras_vae.files import atomic_file, remove_directory
+from keras_vae.files import atomic_file, local_path, remove_directory
 from keras_vae.hardware import describe_hardware
 from keras_vae.optimizers import Adam
 from keras_vae.resume import ExactResume, WorkerLost
@@ -72,13 +72,14 @@ def train(
 
     Raises:
         ValueError: If the recipe is not valid, names no data or no training, or is not the one
-            that the interrupted training followed.
+            that the interrupted training followed; if the folder is the address of a bucket, or
+            the folder beside it for what is under way, `NAME.training`, holds something else.
         FileExistsError: If the folder exists and `overwrite` is not set.
         NonFiniteError: If the loss or a gradient was NaN or infinite.
         Preempted: If SIGTERM asked for an end; where training was has been saved.
         WorkerLost: If another worker is gone.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     if folder.exists() and not overwrite:
         raise FileExistsError(
             f"{folder} exists already. Choose another folder, or allow it to be overwritten."
@@ -195,7 +196,7 @@ def _minding_workers(strategy):
 
 def _as_recipe(recipe):
     if isinstance(recipe, Recipe):
-        return recipe
+        return recipe.as_written()  # as it will be read, to go on from an interrupted training
     return read_recipe(store.find_recipe(recipe))
 
 
@@ -207,6 +208,11 @@ def _open_work(work, recipe, *, is_chief):
             "this one cannot go on from. Delete it to start afresh."
         )
     path = work / "recipe.toml"
+    if not path.exists() and any(work.glob("[!.]*")):
+        raise ValueError(
+            f"{work} is where a training under way is kept, and holds something else. Rename it, "
+            "or give the model another folder."
+        )
     if path.exists():
         held = read_recipe(path)
         has_begun = any(work.rglob("checkpoint-*.npz"))

@@ -148,10 +148,17 @@ class ServingClient:
     def status(self) -> list[VersionStatus]:
         """Returns the versions that the server knows: of the model, or the one asked for.
 
+        Asked for the status of a label, TensorFlow Serving answers with that of all versions. So it
+        is asked first which version bears the label.
+
         Raises:
-            ServingError: If the server does not know the model, or does not answer.
+            ServingError: If the server does not know the model, or does not answer; or has not
+                loaded the version that bears the label, or knows no such label.
         """
-        return self.transport.status(self.servable)
+        servable = self.servable
+        if servable.label is not None:
+            servable = Servable(servable.name, version=self.transport.version(servable))
+        return self.transport.status(servable)
 
     def close(self) -> None:
         """Closes the transport."""

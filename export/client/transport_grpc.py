@@ -114,15 +114,24 @@ class Grpc:
         """
         from google.protobuf import json_format
 
-        request = self._request("get_model_metadata_pb2", "GetModelMetadataRequest", servable)
-        request.metadata_field.append("signature_def")
-        response = self._ask(self._prediction.GetModelMetadata, request)
+        response = self._metadata(servable)
         definitions = self._apis["get_model_metadata_pb2"].SignatureDefMap()
         response.metadata["signature_def"].Unpack(definitions)
         as_json = json_format.MessageToDict(
             definitions, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
         return signatures_of(as_json)
+
+    def version(self, servable: Servable) -> int:
+        """Returns the version that answers for a model, as `Rest.version` does.
+
+        Args:
+            servable: The model.
+
+        Raises:
+            ServingError: If the server refuses, or does not answer.
+        """
+        return self._metadata(servable).model_spec.version.value
 
     def status(self, servable: Servable) -> list[VersionStatus]:
         """Returns the versions that the server knows, as `Rest.status` does.
@@ -144,6 +153,11 @@ class Grpc:
     def close(self) -> None:
         """Closes its connection."""
         self._channel.close()
+
+    def _metadata(self, servable):
+        request = self._request("get_model_metadata_pb2", "GetModelMetadataRequest", servable)
+        request.metadata_field.append("signature_def")
+        return self._ask(self._prediction.GetModelMetadata, request)
 
     def _request(self, module, message, servable):
         request = getattr(self._apis[module], message)()

@@ -121,8 +121,19 @@ class Rest:
         metadata = self._ask("GET", servable, "/metadata", "metadata")
         return signatures_of(metadata["signature_def"])
 
+    def version(self, servable: Servable) -> int:
+        """Returns the version that answers for a model: the newest one, or that of the label.
+
+        Args:
+            servable: The model.
+
+        Raises:
+            ServingError: If the server refuses, or does not answer.
+        """
+        return int(self._ask("GET", servable, "/metadata", "model_spec")["version"])
+
     def status(self, servable: Servable) -> list[VersionStatus]:
-        """Returns the versions that the server knows.
+        """Returns the versions that the server knows; a label is passed over.
 
         Args:
             servable: The model.

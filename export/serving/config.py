@@ -1,5 +1,6 @@
 """The files that TensorFlow Serving starts from, written for the models that one names."""
 
+import contextlib
 import errno
 import json
 import os
@@ -11,9 +12,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from keras_vae.export.paths import local_path
 from keras_vae.export.runtimes import WARM_UP_BATCH_SIZES
-from keras_vae.files import atomic_directory, atomic_file
+from keras_vae.files import atomic_directory, atomic_file, local_path
 
 IMAGE = "tensorflow/serving:2.21.0"
 
@@ -161,9 +161,9 @@ class Batching:
 
 def write_serving_config(
     folder: str | os.PathLike,
-    names: Iterable[str | ServedModel],
+    names: str | ServedModel | Iterable[str | ServedModel],
     *,
-    batching: Batching | None = None,
+    batching: Batching | bool = False,
     image: str = IMAGE,
     overwrite: bool = False,
 ) -> Path:
@@ -174,7 +174,7 @@ def write_serving_config(
         prometheus.yaml            where Prometheus finds the server's numbers
         config/models.config       the models, their versions and labels; the server polls it
         config/monitoring.config   the server's numbers, for Prometheus
-        config/batching.config     if `batching` is given
+        config/batching.config     if it joins requests
         config/probe.sh            asks the server whether every model is available
 
     A new folder appears whole. In an existing one each file is replaced in one step and the folders
@@ -182,9 +182,10 @@ def write_serving_config(
 
     Args:
         folder: Where to write.
-        names: The models: names, "name@stable,canary" as `ServedModel.parse` has it, or
+        names: One model or several: names, "name@stable,canary" as `ServedModel.parse` has it, or
             `ServedModel`s.
-        batching: How the server joins requests; it does not if not given.
+        batching: Whether the server joins requests. True takes the `config/batching.config` that is
+            there, edited or not, or the numbers of `Batching()`.
         image: The server's Docker image.
         overwrite: Whether files of an existing folder may be replaced.
 
@@ -206,6 +207,7 @@ def write_serving_config(
     ['compose.yaml', 'config', 'kubernetes.yaml', 'prometheus.yaml']
     """
     folder = local_path(folder)
+    names = [names] if isinstance(names, str | ServedModel) else names
     models = [name if isinstance(name, ServedModel) else ServedModel.parse(name) for name in names]
     served = [model.name for model in models]
     if not models or len(set(served)) < len(served):
@@ -215,7 +217,10 @@ def write_serving_config(
         )
     if not re.fullmatch(r"[\w./:@-]+", image):
         raise ValueError(f"`image` should name a Docker image. Received: image={image!r}.")
-    texts = _render(models, batching, image)
+    if batching is True and overwrite:
+        with contextlib.suppress(FileNotFoundError):
+            batching = (folder / "config" / "batching.config").read_text(encoding="utf-8")
+    texts = _render(models, Batching() if batching is True else batching, image)
     if overwrite and folder.is_dir():
         for name, text in texts.items():
             with atomic_file(folder / name) as draft:
@@ -235,14 +240,15 @@ def write_serving_config(
 
 
 def _render(models, batching, image):
-    """Returns the text of each file by its name."""
+    """Returns the text of each file by its name; `batching` may be the text of its own."""
     config = {
         "models.config": _models_config(models),
         "monitoring.config": _template("monitoring.config"),
         "probe.sh": _template("probe.sh"),
     }
-    if batching is not None:
-        config["batching.config"] = _batching_config(batching)
+    if batching:
+        is_text = isinstance(batching, str)
+        config["batching.config"] = batching if is_text else _batching_config(batching)
     data = "".join(f"  {name}: |\n{textwrap.indent(text, '    ')}" for name, text in config.items())
     names = [model.name for model in models]
     # JSON's lists of strings are YAML's.

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_vae import metrics
 from keras_vae.extras import require
-from keras_vae.files import atomic_file
+from keras_vae.files import atomic_file, local_path
 from keras_vae.plots.canvas import tile
 
 _NUM_RECONSTRUCTIONS = 12
@@ -26,7 +26,7 @@ class LatentBoard(keras.callbacks.TensorBoard):
     training ends, the codes of the data for the embedding projector, with labels and images.
 
     Args:
-        log_dir: Folder of the logs: `tensorboard --logdir` takes it.
+        log_dir: Folder of the logs, of this machine: `tensorboard --logdir` takes it.
         x: A few hundred held-out examples. Shape (num_examples, *event_shape).
         labels: What the projector calls and colours the codes by. Shape (num_examples,).
         every: Epochs between two sets of images.
@@ -35,7 +35,8 @@ class LatentBoard(keras.callbacks.TensorBoard):
 
     Raises:
         ImportError: If the `tensorboard` extra is not installed.
-        ValueError: If `every` is below 1, or there are not as many labels as examples.
+        ValueError: If `every` is below 1, there are not as many labels as examples, or `log_dir` is
+            the address of a bucket.
 
     Example:
 
@@ -66,7 +67,7 @@ class LatentBoard(keras.callbacks.TensorBoard):
                 f"Received: shape={np.shape(labels)}."
             )
         # The graph of a model with its own train step shows nothing of it.
-        super().__init__(log_dir=os.fspath(log_dir), **{"write_graph": False, **kwargs})
+        super().__init__(log_dir=os.fspath(local_path(log_dir)), **{"write_graph": False, **kwargs})
         self.x = np.asarray(x)
         self.labels = labels
         self.every = every

@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import logging
+import numbers
 import os
 import textwrap
 from typing import NamedTuple
@@ -99,7 +100,10 @@ def load(
     >>> digits.train.images.shape, digits.validation.images.shape, digits.test.images.shape
     ((1297, 8, 8, 1), (200, 8, 8, 1), (300, 8, 8, 1))
     """
-    if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
+    if image_size is not None and (
+        len(image_size) != 2
+        or not all(isinstance(size, numbers.Integral) and size >= 1 for size in image_size)
+    ):
         raise ValueError(
             "image_size should be (height, width) in pixels, or None. "
             f"Received: image_size={image_size}."

@@ -8,16 +8,17 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.distributions.bernoullis import IndependentBernoullis
+from keras_vae.distributions.part import Part
 
 tfd = tfp.distributions
 
 
-class Likelihood(keras.layers.Layer, abc.ABC):
+class Likelihood(Part):
     """Turns a decoder's output into a distribution over the data.
 
-    It is a layer so that Keras tracks its weights, but it is never called: a decoder asks it how
-    many parameters each value needs (`params_size`), and a VAE builds it with the shape of one
-    example and asks it for the distribution. All densities are full: no constant is left out.
+    A decoder asks it how many parameters each value needs (`params_size`), and a VAE builds it with
+    the shape of one example and asks it for the distribution. All densities are full: no constant
+    is left out.
 
     Attributes:
         support: Smallest and largest value that data may take.
@@ -28,10 +29,6 @@ class Likelihood(keras.layers.Layer, abc.ABC):
 
     support: tuple[float, float] = (-math.inf, math.inf)
     bears_rounding = False
-
-    def __init__(self, *, name: str | None = None):
-        # Float32 whatever the global policy: TFP's ops must not meet two dtypes.
-        super().__init__(name=name, dtype="float32")
 
     def build(self, event_shape: tuple[int, ...]) -> None:
         """Takes the shape of one example; `distribution` needs to know its rank."""
@@ -181,7 +178,6 @@ class SharedScaleNormal(Likelihood):
             name="log_scale",
             shape=(),
             initializer=keras.initializers.Constant(math.log(self.initial_scale)),
-            autocast=False,
         )
 
     def _values(self, params):

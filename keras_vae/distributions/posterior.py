@@ -8,19 +8,20 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.distributions.part import Part
+
 tfd = tfp.distributions
 
 
-class Posterior(keras.layers.Layer, abc.ABC):
+class Posterior(Part):
     """Turns an encoder's output into a distribution over the latents.
 
-    It is a layer so that Keras saves it, but it is never called: an encoder asks it how wide its
-    last layer must be (`params_size`), and a VAE asks it for the distribution.
+    An encoder asks it how wide its last layer must be (`params_size`), and a VAE asks it for the
+    distribution.
     """
 
     def __init__(self, *, name: str | None = None):
-        # Float32 whatever the global policy: TFP's ops must not meet two dtypes.
-        super().__init__(name=name, dtype="float32")
+        super().__init__(name=name)
         self.built = True
 
     @abc.abstractmethod

@@ -6,14 +6,13 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.distributions.part import Part
+
 tfd = tfp.distributions
 
 
-class Prior(keras.layers.Layer, abc.ABC):
-    """What z looks like before any image is seen.
-
-    A prior is a layer so that Keras tracks and saves its weights, should it have any. It is never
-    called: a VAE asks it for its distribution.
+class Prior(Part):
+    """What z looks like before any image is seen: a VAE asks it for its distribution.
 
     Args:
         latent_dim: Number of latents, at least 1.
@@ -23,8 +22,7 @@ class Prior(keras.layers.Layer, abc.ABC):
     """
 
     def __init__(self, latent_dim: int, *, name: str | None = None):
-        # Float32 whatever the global policy: TFP's ops must not meet two dtypes.
-        super().__init__(name=name, dtype="float32")
+        super().__init__(name=name)
         if not isinstance(latent_dim, int) or latent_dim < 1:
             raise ValueError(
                 f"`latent_dim` should be an integer >= 1. Received: latent_dim={latent_dim!r}."

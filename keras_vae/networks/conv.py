@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_vae.distributions import Bernoulli, DiagonalNormal, Likelihood, Posterior
-from keras_vae.networks.shapes import check_event_shape, check_size, check_sizes
+from keras_vae.networks.checks import check_event_shape, check_part, check_size, check_sizes
 from keras_vae.networks.upsampling import Conv2DTranspose
 
 
@@ -37,8 +37,8 @@ def conv_encoder(
         Input (batch, *event_shape); output (batch, posterior.params_size(latent_dim)).
 
     Raises:
-        ValueError: If a size is not an integer of at least 1, or `event_shape` is neither that of
-            an image nor that of a series.
+        ValueError: If a size is not an integer of at least 1, `event_shape` is neither that of an
+            image nor that of a series, or the part is not of its class.
 
     Example:
 
@@ -47,6 +47,7 @@ def conv_encoder(
     """
     event_shape = _check(event_shape, latent_dim, filters, hidden_units)
     posterior = posterior or DiagonalNormal()
+    check_part("posterior", posterior, Posterior)
     inputs = keras.Input(event_shape, name="x")
     hidden = inputs
     for level_filters in filters:
@@ -94,8 +95,8 @@ def conv_decoder(
         output (batch, *event_shape[:-1], event_shape[-1] * likelihood.params_size()).
 
     Raises:
-        ValueError: If a size is not an integer of at least 1, or `event_shape` is neither that of
-            an image nor that of a series.
+        ValueError: If a size is not an integer of at least 1, `event_shape` is neither that of an
+            image nor that of a series, or the part is not of its class.
 
     Example:
 
@@ -104,6 +105,7 @@ def conv_decoder(
     """
     event_shape = _check(event_shape, latent_dim, filters, hidden_units)
     likelihood = likelihood or Bernoulli()
+    check_part("likelihood", likelihood, Likelihood)
     # Spatial sizes from the data down to the smallest feature map.
     sizes = [event_shape[:-1]]
     for _ in filters:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_vae.distributions import Bernoulli, DiagonalNormal, Likelihood, Posterior
-from keras_vae.networks.shapes import check_event_shape, check_size, check_sizes
+from keras_vae.networks.checks import check_event_shape, check_part, check_size, check_sizes
 
 
 def dense_encoder(
@@ -32,7 +32,7 @@ def dense_encoder(
         Input (batch, *event_shape); output (batch, posterior.params_size(latent_dim)).
 
     Raises:
-        ValueError: If a size is not an integer of at least 1.
+        ValueError: If a size is not an integer of at least 1, or the part not of its class.
 
     Example:
 
@@ -46,6 +46,7 @@ def dense_encoder(
     check_size("latent_dim", latent_dim)
     check_sizes("hidden_units", hidden_units)
     posterior = posterior or DiagonalNormal()
+    check_part("posterior", posterior, Posterior)
     inputs = keras.Input(event_shape, name="x")
     hidden = keras.layers.Flatten(dtype=dtype)(inputs)
     hidden = _hidden_layers(hidden, hidden_units, gated, dtype)
@@ -78,7 +79,7 @@ def dense_decoder(
         output (batch, *event_shape[:-1], event_shape[-1] * likelihood.params_size()).
 
     Raises:
-        ValueError: If a size is not an integer of at least 1.
+        ValueError: If a size is not an integer of at least 1, or the part not of its class.
 
     Example:
 
@@ -89,6 +90,7 @@ def dense_decoder(
     check_size("latent_dim", latent_dim)
     check_sizes("hidden_units", hidden_units)
     likelihood = likelihood or Bernoulli()
+    check_part("likelihood", likelihood, Likelihood)
     params_shape = (*event_shape[:-1], event_shape[-1] * likelihood.params_size())
     inputs = keras.Input((latent_dim,), name="z")
     hidden = _hidden_layers(inputs, hidden_units[::-1], gated, dtype)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_vae import zoo
-from keras_vae.files import atomic_file
+from keras_vae.files import atomic_file, local_path
 from keras_vae.report.diagnosis import diagnose
 from keras_vae.report.page import check_libraries, render
 from keras_vae.report.pictures import draw
@@ -53,11 +53,12 @@ def write_report(
 
     Raises:
         ImportError: If the `report` extra is not installed.
-        ValueError: If there is no such model or data set, or they do not fit each other.
+        ValueError: If there is no such model or data set, they do not fit each other, or `folder`
+            is the address of a bucket.
         FileExistsError: If the page exists and `overwrite` is not set.
     """
     check_libraries()
-    path = Path(folder) / FILE_NAME
+    path = local_path(folder) / FILE_NAME
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"{path} exists already. Choose another folder, or allow it to be overwritten."

@@ -179,6 +179,7 @@ def test_labels_lead_to_their_versions(connect, label, version):
     wait_until(lambda: client.sample(1))
     expected = build(version).sample(3, seed=5)
     np.testing.assert_allclose(client.sample(3, seed=5)["image"], expected, **CLOSE)
+    assert [status.version for status in client.status()] == [version]
 
 
 def test_a_new_version_rolls_over_while_requests_go_on(connect, server):

@@ -286,6 +286,27 @@ def test_the_smallest_batching_takes_the_requests_that_warm_a_version_up(tmp_pat
     assert "may be below 64" in " ".join(re.findall("^#(.*)", text, re.MULTILINE))
 
 
+def test_edited_numbers_of_batching_stay(tmp_path):
+    folder = write_serving_config(tmp_path / "serving", "tiny", batching=True)
+    batching = folder / "config" / "batching.config"
+    fresh = batching.read_text()
+    edited = fresh.replace("num_batch_threads { value: 4 }", "num_batch_threads { value: 16 }")
+    assert edited != fresh
+    batching.write_text(edited)
+    write_serving_config(folder, "tiny@1,2", batching=True, overwrite=True)
+    assert batching.read_text() == edited
+    assert "num_batch_threads { value: 16 }" in (folder / "kubernetes.yaml").read_text()
+    write_serving_config(folder, "tiny@1,2", batching=Batching(), overwrite=True)
+    assert batching.read_text() == fresh
+
+
+def test_one_model_may_be_given_by_itself(tmp_path):
+    for number, model in enumerate(["tiny@1,2", ServedModel("tiny", 1, 2)]):
+        folder = write_serving_config(tmp_path / f"{number}", model)
+        text = (folder / "config" / "models.config").read_text()
+        assert re.findall('name: "(.*)"', text) == ["tiny"]
+
+
 @pytest.mark.parametrize("address", ["gs://bucket/serving", Path("s3://bucket/serving")])
 def test_a_bucket_is_refused(tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)

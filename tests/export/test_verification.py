@@ -23,6 +23,7 @@ from keras_vae.export import (
     carried,
     find_exports,
     fresh_process,
+    proof,
     runtimes,
     to_litert,
     to_onnx,
@@ -238,6 +239,39 @@ def test_a_bucket_is_refused(dense, tmp_path, monkeypatch, to, kind):
     with pytest.raises(ValueError, match="local folder"):
         to(dense, kind("gs://bucket/decoder"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("received", [3.0, -np.inf, np.nan])
+def test_only_infinity_passes_for_infinity(received):
+    expected = np.float32([np.inf, 1.0])
+    assert proof._difference("image", expected, expected, 0.5) == 0.0
+    with pytest.raises(ExportError, match="image differs"):
+        proof._difference("image", expected, np.float32([received, 1.0]), 0.5)
+
+
+def test_a_version_without_its_graph_is_found_and_told_of(exported, tmp_path):
+    version = tmp_path / "models" / "decoder" / "7"
+    shutil.copytree(exported / "decoder" / "1", version)
+    (version / "saved_model.pb").unlink()
+    assert find_exports(tmp_path) == [version]
+    with pytest.raises(ValueError, match=r"7 is a SavedModel without its saved_model\.pb"):
+        verify(version)
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        find_exports(tmp_path)
+
+
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_told_of(exported, tmp_path):
+    version = tmp_path / "filters=[32,64]" / "1"
+    shutil.copytree(exported / "decoder" / "1", version)
+    with pytest.raises(ExportError, match=r"cannot be loaded: .* takes '\[' in a path"):
+        verify(version)
 
 
 def test_a_call_that_fails_while_it_is_timed_is_told_of_as_such(exported, monkeypatch):

@@ -13,8 +13,8 @@ import pytest
 
 import keras_vae.zoo
 from keras_vae import distributions, models
+from keras_vae.zoo import card, store
 from keras_vae.zoo import folder as folder_module
-from keras_vae.zoo import store
 
 
 @pytest.fixture(scope="module")
@@ -221,9 +221,27 @@ def test_a_recipe_beside_a_folder_is_not_taken_for_it(saved, tmp_path):
     assert store.find_recipe(f"{folder}.toml") == tmp_path / "run.toml"
 
 
+def test_a_folder_named_like_a_shipped_recipe_is_not_taken_for_it(saved, tmp_path, monkeypatch):
+    assert store.find_recipe("conv_mnist_elbo").parent.name == "recipes"
+    folder = shutil.copytree(saved, tmp_path / "conv_mnist_elbo")
+    monkeypatch.chdir(tmp_path)
+    for address in ("./conv_mnist_elbo", Path("conv_mnist_elbo"), str(folder)):
+        assert store.find_recipe(address).resolve() == folder / "recipe.toml"
+    with pytest.raises(ValueError, match=r"write '\./conv_mnist_elbo' for the folder"):
+        store.find_recipe("conv_mnist_elbo")
+
+
 def test_a_card_tells_to_load_the_model_it_describes(saved):
     assert 'zoo.load("path/to/tiny")' in keras_vae.zoo.info(saved).card
     assert 'zoo.load("dense_digits")' in keras_vae.zoo.info("dense_digits").card
+    assert "`keras-vae evaluate dense_digits`" in keras_vae.zoo.info("dense_digits").card
+
+
+def test_a_card_tells_to_measure_the_model_it_describes():
+    info = keras_vae.zoo.info("dense_digits")
+    text = card.card(info.recipe, info.results, address="hf://me/mine")
+    for command in ("evaluate", "reproduce"):
+        assert f"`keras-vae {command} hf://me/mine" in text
 
 
 def test_full_disk_in_the_middle_of_a_save_leaves_the_old_folder(model, folder, monkeypatch):

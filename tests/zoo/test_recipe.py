@@ -82,6 +82,11 @@ def test_every_part_of_a_model_passes_through_a_recipe(tmp_path):
         ('name = "tiny"', "", r"Key 'name' is missing in .*recipe.toml"),
         ("epochs = 3", 'epochs = "three"', r"'epochs' in \[training\] .* should be of type int"),
         ("epochs = 3", "epochs = true", r"'epochs' in \[training\] .* should be of type int"),
+        (
+            "[data]",
+            '[data]\nimage_size = ["28", "28"]',
+            r"'image_size' in \[data\] .* should be of type list\[int\]",
+        ),
         ("[data]", "[data", r"recipe.toml is not a valid TOML file"),
         ("epochs = 3", "epochs = 0", r"In \[training\] of .*`epochs` should be at least 1"),
         ("epochs = 3", "epochs = 3\nclip_norm = 0.0", r"`clip_norm` should be finite and > 0"),
@@ -111,6 +116,14 @@ def test_bad_recipe_is_answered_with_file_and_key(recipe_file, old, new, message
             "hidden_units = [8]",
             'hidden_units = [8]\nposterior = {class = "Bernouli"}',
             "`posterior` should have a class among Bernoulli",
+        ),
+        *(
+            (
+                "hidden_units = [8]",
+                f'hidden_units = [8]\n{part} = "{kind}"',
+                f"`{part}` should be of class {part.title()}. Received: {part}='{kind}'",
+            )
+            for part, kind in [("likelihood", "Bernoulli"), ("posterior", "DiagonalNormal")]
         ),
     ],
 )

@@ -153,6 +153,37 @@ def test_interrupted_training_is_not_mixed_with_another_recipe(tmp_path, monkeyp
         keras_vae.zoo.train(recipe(1, learning_rate=0.1), tmp_path / "tiny", verbose=0)
 
 
+def test_an_interrupted_training_of_a_recipe_with_tuples_goes_on(tmp_path, monkeypatch):
+    model = {**MODEL, "event_shape": (6, 6, 1), "hidden_units": (16,), "prior": None}
+    small = dataclasses.replace(
+        recipe(1), model=model, data=DataRecipe("digits", image_size=(6, 6), binarization="dynamic")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "measure", crash)
+        with pytest.raises(MemoryError):
+            keras_vae.zoo.train(small, tmp_path / "tiny", verbose=0)
+    folder = keras_vae.zoo.train(small, tmp_path / "tiny", verbose=0)
+    assert keras_vae.zoo.load(folder).event_shape == (6, 6, 1)
+
+
+def test_a_folder_that_holds_something_else_is_not_taken_for_training_under_way(tmp_path):
+    notes = tmp_path / "tiny.training" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    with pytest.raises(ValueError, match=r"tiny\.training .* holds something else"):
+        keras_vae.zoo.train(recipe(1), tmp_path / "tiny", verbose=0)
+    assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize("write", ["train", "save"])
+def test_a_bucket_is_refused_before_anything_is_done(make_vae, tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    what = recipe(1) if write == "train" else make_vae()
+    with pytest.raises(ValueError, match=r"local folder.*gs://bucket/tiny"):
+        getattr(keras_vae.zoo, write)(what, "gs://bucket/tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_training_that_never_began_may_be_mended(tmp_path):
     wrong = dataclasses.replace(recipe(1), model={**MODEL, "latent_dims": 2})
     with pytest.raises(ValueError, match="latent_dims"):

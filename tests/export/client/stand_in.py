@@ -120,10 +120,11 @@ class StandIn(
             raise Refusal("INVALID_ARGUMENT", str(error)) from error
 
     def status(self, name, version=None, label=None):
+        # TensorFlow Serving passes over the label here (model_servers/get_model_status_impl.cc).
         if name not in self.models:
             raise Refusal("NOT_FOUND", f"Could not find any versions of model {name}")
-        if version is not None or label is not None:
-            return [self.find(name, version, label)[0]]
+        if version is not None:
+            return [self.find(name, version)[0]]
         return sorted(self.models[name], reverse=True)
 
     # REST
@@ -193,8 +194,10 @@ class StandIn(
 
     def GetModelMetadata(self, request, context):
         with refusing(context):
-            _, _, definitions = self.find(*located(request.model_spec))
+            version, _, definitions = self.find(*located(request.model_spec))
             response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version
             response.metadata["signature_def"].Pack(signature_def_map(definitions))
             return response
 

@@ -36,7 +36,7 @@ REQUESTS = {
         ":predict",
         {"signature_name": "sample", "inputs": {"num_samples": 1, "seed": [7, 0]}},
     ),
-    "label": ("/labels/stable", None),
+    "label": ("/versions/1", None),
     "no-signature": (":predict", {"signature_name": "draw", "inputs": {"z": [[0.0, 0.0]]}}),
     "no-version": ("/versions/9:predict", {"inputs": {"z": [[0.0, 0.0]]}}),
 }

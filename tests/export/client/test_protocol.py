@@ -17,6 +17,15 @@ def test_status_lists_the_versions_newest_first(server, exported, connect):
     assert connect("dense", version=1).status() == [VersionStatus(1, "AVAILABLE", "")]
 
 
+def test_status_of_a_label_is_that_of_the_version_that_bears_it(server, exported, connect):
+    server.load("dense", exported[0] / "dense" / "2")
+    server.labels = {"dense": {"stable": 1, "canary": 2}}
+    assert connect("dense", label="stable").status() == [VersionStatus(1, "AVAILABLE", "")]
+    assert connect("dense", label="canary").status() == [VersionStatus(2, "AVAILABLE", "")]
+    with pytest.raises(ServingError, match="Unrecognized servable version label: cannery"):
+        connect("dense", label="cannery").status()
+
+
 @pytest.mark.parametrize(
     ("where", "statuses", "said"),
     [

@@ -1,4 +1,4 @@
-"""Checks of the sizes that network builders are given."""
+"""Checks of what network builders are given."""
 
 from collections.abc import Iterable, Sequence
 
@@ -32,3 +32,9 @@ def check_sizes(name: str, sizes: Sequence[int]) -> None:
         raise ValueError(
             f"`{name}` should be a sequence of integers >= 1. Received: {name}={sizes!r}."
         )
+
+
+def check_part(name: str, part, kind: type) -> None:
+    """Raises `ValueError` unless a part of a VAE, such as the likelihood, is of its class."""
+    if not isinstance(part, kind):
+        raise ValueError(f"`{name}` should be of class {kind.__name__}. Received: {name}={part!r}.")
