@@ -448,13 +448,14 @@ def _verified(job):
 @main.command("serving-config")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the files.")
-@click.option("--batching", is_flag=True, help="Join requests, as batching.config there has it.")
+@click.option("--batching", is_flag=True, help="Join requests; `sample` is then refused.")
 @click.option("--overwrite", is_flag=True, help="Replace the files of a folder that exists.")
 @_command
 def serving_config(names, out, batching, overwrite):
     """Write what TensorFlow Serving starts from.
 
-    Each NAME may say which versions to label: NAME@STABLE or NAME@STABLE,CANARY.
+    Each NAME may say which versions to label: NAME@STABLE or NAME@STABLE,CANARY. Requests are
+    joined by the numbers in OUT/config/batching.config, if it is there.
     """
     from keras_vae.export.serving import write_serving_config
 

@@ -8,7 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
-from keras_vae.files import atomic_file
+from keras_vae.files import atomic_file, local_path
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,50}[a-z0-9])?")
 _SECONDS_TO_SAVE = 120
@@ -34,7 +34,7 @@ class ClusterJob:
         claim: Persistent volume claim that is mounted as /shared, for Kubeflow.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of its range, or `out` is the address of a bucket.
     """
 
     recipe: str
@@ -50,6 +50,7 @@ class ClusterJob:
     claim: str = "shared"
 
     def __post_init__(self):
+        local_path(self.out)
         if not _NAME.fullmatch(self.name):
             raise ValueError(
                 "`name` should be a lower-case letter and at most 51 letters, digits and dashes. "

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from keras_vae import zoo
 from keras_vae.cli import main
 from keras_vae.cluster import ClusterJob
-from keras_vae.export.serving import Batching
 from keras_vae.zoo.reproduction import Reproduction
 
 SHIPPED = zoo.info("dense_digits").folder
@@ -97,14 +96,14 @@ def run(line):
             "export.serving.write_serving_config",
             "o",
             ("o", ("m", "n@1,2")),
-            {"batching": None, "overwrite": False},
+            {"batching": False, "overwrite": False},
         ),
         (
             "serving-config m --out o --batching --overwrite",
             "export.serving.write_serving_config",
             "o",
             ("o", ("m",)),
-            {"batching": Batching(), "overwrite": True},
+            {"batching": True, "overwrite": True},
         ),
         (
             "cluster-config r.toml --out o",

@@ -99,8 +99,9 @@ def test_files_that_are_there_are_replaced_only_on_demand(tmp_path):
         ({"name": "2stage"}, "name='2stage'"),
         ({"gpus": -1}, "gpus=-1"),
         ({"hours": 0.01}, "at least 5 minutes"),
+        ({"out": "gs://bucket/out"}, "local folder.*gs://bucket/out"),
     ],
 )
 def test_bad_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
-        ClusterJob("recipe.toml", "out", **setting)
+        ClusterJob(**{"recipe": "recipe.toml", "out": "out"} | setting)
