@@ -100,6 +100,13 @@ class Trainer(keras.Model):
             with self.distribute_strategy.scope():
                 guard.build(self)
 
+    def quantize(self, *args, **kwargs) -> None:
+        """Quantizes layers as `keras.Model.quantize` does, and compiles scores anew, too."""
+        super().quantize(*args, **kwargs)
+        if self.compiled:
+            self._functions.by_steps.clear()
+        self._compile_scores()
+
     def get_compile_config(self) -> dict:
         """Returns the arguments of `compile`, serialized."""
         config = super().get_compile_config()

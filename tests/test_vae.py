@@ -1,5 +1,7 @@
 """The mathematics of a VAE: bounds, scores, images and the objective in use."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -480,6 +482,20 @@ class TestParts:
         vae.decoder.layers[-2].activation = lambda logits: logits + 1.0
         vae.compile()
         assert np.all(np.abs(vae.elbo(images, seed=0) - before) > 0.1)
+
+    def test_scores_see_a_network_that_was_quantized(self, images, make_vae):
+        vae = make_vae()
+        vae.compile()
+        vae.fit(images, verbose=0)
+        before = vae.elbo(images, seed=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of each layer that it leaves as it is
+            vae.quantize("int8")
+        after = vae.elbo(images, seed=0)
+        np.testing.assert_allclose(after, before, rtol=0.05)
+        assert np.any(after != before)
+        logs = vae.evaluate(images, verbose=0, return_dict=True)
+        assert logs["elbo"] == pytest.approx(np.mean(after), rel=0.05)
 
     @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
     def test_weights_of_parts_of_ones_own_stay_float32(self, images, dtype):
